@@ -1,0 +1,102 @@
+"""The narrow waist: what a plugin implements, and what passes through it on every call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infer_backends._deadline import Deadline
+from infer_backends._errors import Attempt
+from infer_backends._tensors import ModelMetadata
+
+__all__ = [
+    "Array",
+    "Attempt",
+    "Backend",
+    "InferRequest",
+    "InferResponse",
+    "ParameterValue",
+    "SupportsReadiness",
+]
+
+Array = NDArray[np.generic]
+ParameterValue = bool | int | float | str
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """One call, already checked against the model's metadata.
+
+    Attributes:
+        inputs: The arrays, by name, in metadata order: each of the dtype that the metadata
+            says, in native byte order, C-contiguous, of the right rank and static dimensions.
+            BYTES inputs are object arrays whose elements are all ``bytes``. Not to be written to.
+        outputs: The outputs wanted, in the order wanted; None for all.
+        deadline: When the answer has to be there.
+        request_id: The caller's name for this request; empty for none.
+        parameters: Request parameters of the protocol.
+        headers: Extra headers or gRPC metadata for this call, names in lower case.
+    """
+
+    inputs: dict[str, Array]
+    outputs: tuple[str, ...] | None
+    deadline: Deadline
+    request_id: str = ""
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class InferResponse:
+    """The answer to one request.
+
+    Attributes:
+        outputs: The arrays, by name: writable, C-contiguous, of the dtype that the metadata
+            says, and aliased by nothing that the backend keeps. BYTES outputs are object
+            arrays of ``bytes``.
+        model_version: The version that answered; empty when the backend has none.
+        parameters: Response parameters of the protocol.
+        backend_url: Who answered, secrets masked.
+        attempts: What failed before this answer, oldest first.
+    """
+
+    outputs: dict[str, Array]
+    model_version: str = ""
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    backend_url: str = ""
+    attempts: tuple[Attempt, ...] = ()
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A model that can be run. The whole of what a plugin must provide.
+
+    ``infer`` is called by several threads at once. All errors are of the library's own tree,
+    with the foreign exception chained as the cause.
+    """
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """What the model says of itself; read once, when the backend was opened."""
+        ...
+
+    def infer(self, request: InferRequest) -> InferResponse:
+        """Answer one request within its deadline."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; calls in flight may fail. May be called more than once."""
+        ...
+
+
+@runtime_checkable
+class SupportsReadiness(Protocol):
+    """A backend that can say whether its model would answer now."""
+
+    def ready(self, deadline: Deadline) -> bool:
+        """Whether the model is ready; never raises for a server that cannot be reached."""
+        ...

@@ -1,0 +1,178 @@
+"""The options of a URL and of ``open_model``: declared, typed, checked in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infer_backends._deadline import Deadline
+from infer_backends._errors import InvalidURL
+from infer_backends._url import ModelURL
+
+_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option that a plugin takes, in a URL as ``?name=value`` or in the call as a keyword.
+
+    Attributes:
+        name: Its name: lower case, digits and ``_``.
+        type: ``str``, ``int``, ``float`` or ``bool``; the type of the value that the plugin gets.
+        default: The value when the option is not given; need not be of ``type``.
+        help: One line for the table of options, with the unit (seconds, bytes) if there is one.
+        choices: The values allowed, or None for any.
+        minimum: The smallest number allowed, or None for any.
+        secret: Whether the value must never be shown.
+    """
+
+    name: str
+    type: type[str] | type[int] | type[float] | type[bool] = str
+    default: Any = None
+    help: str = ""
+    choices: tuple[str, ...] | None = None
+    minimum: float | None = None
+    secret: bool = False
+
+    def parse(self, text: str) -> Any:
+        """The value that ``text`` from a URL stands for."""
+        if self.type is bool:
+            if text.lower() in _TRUE | _FALSE:
+                return text.lower() in _TRUE
+            raise self._wrong("true or false")
+        try:
+            return self.check(self.type(text))
+        except ValueError as exc:
+            if isinstance(exc, InvalidURL):
+                raise
+            # Not chained: the exception shows the text.
+            raise self._wrong("a whole number" if self.type is int else "a number") from None
+
+    def check(self, value: Any) -> Any:
+        """``value`` as given in a call, or parsed: of the right type and in range."""
+        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not self.type and not (
+            isinstance(value, self.type) and self.type is not int
+        ):
+            raise self._wrong(self.type.__name__)
+        if self.choices is not None and value not in self.choices:
+            raise self._wrong(" or ".join(self.choices))
+        if isinstance(value, float) and math.isnan(value):
+            raise self._wrong("a number")
+        if self.minimum is not None and value < self.minimum:
+            raise self._wrong(f"{self.minimum:g} or more")
+        return value
+
+    def _wrong(self, expected: str) -> InvalidURL:
+        return InvalidURL(f"the option {self.name!r} has a wrong value: expected {expected}")
+
+
+class OpenOptions(Mapping[str, Any]):
+    """What a plugin's open hook is given beside the URL.
+
+    As a mapping: the plugin's own options, by name. As attributes: what every plugin gets.
+
+    Attributes:
+        deadline: By when the model has to be open.
+        connect_timeout: The bound on connecting, in seconds.
+        headers: Headers for every request, names in lower case, ``authorization`` among them
+            when the URL has credentials. Secret: never show the values.
+    """
+
+    __slots__ = ("_values", "connect_timeout", "deadline", "headers")
+
+    def __init__(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        deadline: Deadline | None = None,
+        connect_timeout: float = 2.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._values = dict(values or {})
+        self.deadline = deadline if deadline is not None else Deadline.after(60.0, explicit=False)
+        self.connect_timeout = connect_timeout
+        self.headers = dict(headers or {})
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<OpenOptions {', '.join(sorted(self._values))}>"
+
+
+#: Options of the core, understood in every URL.
+CORE_OPTIONS = (
+    Option("timeout", float, 60.0, "total time of one call, in seconds", minimum=0.001),
+    Option("connect_timeout", float, 2.0, "time for connecting, in seconds", minimum=0.001),
+    Option("coerce", str, "lossless", "conversion of inputs", ("never", "lossless", "unsafe")),
+    Option("parity", str, "strict", "members that differ: error or warning", ("strict", "warn")),
+    Option("auth", str, None, "env:NAME: the variable that holds a bearer token", secret=True),
+)
+#: Core options that say how the Model behaves, so that all the URLs of one Model must agree.
+MODEL_OPTIONS = frozenset({"timeout", "coerce", "parity"})
+
+
+def resolve(
+    url: ModelURL, given: Mapping[str, Any], declared: Sequence[Option]
+) -> dict[str, Any]:
+    """The value of every declared option: from the URL, from the call, or its default.
+
+    Args:
+        url: Whose options to take.
+        given: Keywords of the call; a value of None counts as not given.
+        declared: All the options that are known for this URL.
+
+    Raises:
+        InvalidURL: An option that is unknown, repeated, wrong, or given twice with two values.
+    """
+    known = {option.name: option for option in declared}
+    written = _parse_pairs(url, known)
+    called = {name: value for name, value in given.items() if value is not None}
+    _require_known(called, known)
+    values = {option.name: option.default for option in declared}
+    values.update(written)
+    for name, value in called.items():
+        checked = known[name].check(value)
+        if name in written and written[name] != checked:
+            raise InvalidURL(
+                f"the option {name!r} is given in the URL and in the call, with two values: "
+                "remove one of them"
+            )
+        values[name] = checked
+    return values
+
+
+def _parse_pairs(url: ModelURL, known: Mapping[str, Option]) -> dict[str, Any]:
+    _require_known((name for name, _ in url.options), known)
+    written: dict[str, Any] = {}
+    for name, text in url.options:
+        if name in written:
+            raise InvalidURL(f"the option {name!r} stands twice in {url.location!r}")
+        written[name] = known[name].parse(text)
+    return written
+
+
+def _require_known(names: Iterable[str], known: Mapping[str, Option]) -> None:
+    for name in names:
+        if name not in known:
+            raise InvalidURL(
+                f"unknown option {name!r}; the options known here are {', '.join(sorted(known))}"
+            )
+
+
+def table(options: Iterable[Option]) -> list[tuple[str, str, str, str]]:
+    """Name, type, default and help of each option, for tables in docs and the terminal."""
+    describe: Callable[[Option], str] = lambda o: "|".join(o.choices) if o.choices else o.type.__name__
+    return [
+        (o.name, describe(o), "" if o.default is None else str(o.default), o.help) for o in options
+    ]

@@ -1,0 +1,1 @@
+"""Backends made of Backends, that keep a model answering."""

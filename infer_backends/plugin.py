@@ -1,0 +1,89 @@
+"""Door 2: everything that a plugin needs, and nothing else.
+
+A plugin is a module named by entry points of the group ``infer_backends``, one for each scheme
+(``+`` in the scheme is written ``.`` in the name)::
+
+    [project.entry-points.infer_backends]
+    myruntime = "my_package.plugin"
+
+The module says which contract it was written for, and implements :func:`infer_backends_open`::
+
+    from infer_backends.plugin import Backend, ModelURL, OpenOptions, hookimpl
+
+    INFER_BACKENDS_API = 1
+
+    @hookimpl
+    def infer_backends_open(url: ModelURL, options: OpenOptions) -> Backend: ...
+"""
+
+from infer_backends._backend import (
+    Array,
+    Attempt,
+    Backend,
+    InferRequest,
+    InferResponse,
+    ParameterValue,
+    SupportsReadiness,
+)
+from infer_backends._deadline import Deadline
+from infer_backends._errors import (
+    AllBackendsFailed,
+    DeadlineExceeded,
+    InferenceFailed,
+    InferError,
+    InvalidInput,
+    InvalidURL,
+    MetadataMismatch,
+    MissingDependency,
+    ModelClosed,
+    ModelNotFound,
+    PermissionDenied,
+    PluginConflict,
+    PluginError,
+    ProtocolError,
+    TLSError,
+    Unavailable,
+    UnknownScheme,
+    UnsupportedOperation,
+)
+from infer_backends._hookspecs import API_VERSION, hookimpl
+from infer_backends._options import OpenOptions, Option
+from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
+from infer_backends._url import ModelURL
+
+__all__ = [
+    "API_VERSION",
+    "AllBackendsFailed",
+    "Array",
+    "Attempt",
+    "Backend",
+    "DataType",
+    "Deadline",
+    "DeadlineExceeded",
+    "InferError",
+    "InferRequest",
+    "InferResponse",
+    "InferenceFailed",
+    "InvalidInput",
+    "InvalidURL",
+    "MetadataMismatch",
+    "MissingDependency",
+    "ModelClosed",
+    "ModelMetadata",
+    "ModelNotFound",
+    "ModelURL",
+    "OpenOptions",
+    "Option",
+    "ParameterValue",
+    "PermissionDenied",
+    "PluginConflict",
+    "PluginError",
+    "ProtocolError",
+    "SupportsReadiness",
+    "TLSError",
+    "TensorSpec",
+    "Unavailable",
+    "UnknownScheme",
+    "UnsupportedOperation",
+    "hookimpl",
+]
