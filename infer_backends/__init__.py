@@ -1,4 +1,66 @@
-"""One URL names a model, wherever it runs."""
+"""One URL names a model, wherever it runs.
+
+Door 1, for applications: :func:`open_model` opens the model that a URL names, and returns a
+:class:`Model`. Every error is an :class:`InferError`.
+"""
+
+from infer_backends._backend import Attempt
+from infer_backends._errors import (
+    AllBackendsFailed,
+    DeadlineExceeded,
+    InferenceFailed,
+    InferError,
+    InvalidInput,
+    InvalidURL,
+    MetadataMismatch,
+    MissingDependency,
+    ModelClosed,
+    ModelNotFound,
+    PermissionDenied,
+    PluginConflict,
+    PluginError,
+    ProtocolError,
+    TLSError,
+    Unavailable,
+    UnknownScheme,
+    UnsupportedOperation,
+)
+from infer_backends._model import Model, RemoteModel
+from infer_backends._open import open_model
+from infer_backends._registry import register_backend
+from infer_backends._result import InferResult
+from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
+from infer_backends._url import ModelURL
 from infer_backends._version import __version__
 
-__all__ = ["__version__"]
+__all__ = [
+    "AllBackendsFailed",
+    "Attempt",
+    "DataType",
+    "DeadlineExceeded",
+    "InferError",
+    "InferResult",
+    "InferenceFailed",
+    "InvalidInput",
+    "InvalidURL",
+    "MetadataMismatch",
+    "MissingDependency",
+    "Model",
+    "ModelClosed",
+    "ModelMetadata",
+    "ModelNotFound",
+    "ModelURL",
+    "PermissionDenied",
+    "PluginConflict",
+    "PluginError",
+    "ProtocolError",
+    "RemoteModel",
+    "TLSError",
+    "TensorSpec",
+    "Unavailable",
+    "UnknownScheme",
+    "UnsupportedOperation",
+    "__version__",
+    "open_model",
+    "register_backend",
+]

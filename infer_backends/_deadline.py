@@ -23,7 +23,9 @@ class Deadline:
 
     __slots__ = ("_clock", "_expires", "explicit")
 
-    def __init__(self, expires: float, *, explicit: bool = True, clock: Clock = time.monotonic):
+    def __init__(
+        self, expires: float, *, explicit: bool = True, clock: Clock = time.monotonic
+    ) -> None:
         self._expires = expires
         self._clock = clock
         self.explicit = explicit

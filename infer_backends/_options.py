@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ class Option:
             raise self._wrong(" or ".join(self.choices))
         if isinstance(value, float) and math.isnan(value):
             raise self._wrong("a number")
-        if self.minimum is not None and value < self.minimum:
+        if self.minimum is not None and float(value) < self.minimum:
             raise self._wrong(f"{self.minimum:g} or more")
         return value
 
@@ -112,7 +112,7 @@ class OpenOptions(Mapping[str, Any]):
 
 #: Options of the core, understood in every URL.
 CORE_OPTIONS = (
-    Option("timeout", float, 60.0, "total time of one call, in seconds", minimum=0.001),
+    Option("timeout", float, None, "total time of one call, in seconds (60)", minimum=0.001),
     Option("connect_timeout", float, 2.0, "time for connecting, in seconds", minimum=0.001),
     Option("coerce", str, "lossless", "conversion of inputs", ("never", "lossless", "unsafe")),
     Option("parity", str, "strict", "members that differ: error or warning", ("strict", "warn")),
@@ -122,9 +122,7 @@ CORE_OPTIONS = (
 MODEL_OPTIONS = frozenset({"timeout", "coerce", "parity"})
 
 
-def resolve(
-    url: ModelURL, given: Mapping[str, Any], declared: Sequence[Option]
-) -> dict[str, Any]:
+def resolve(url: ModelURL, given: Mapping[str, Any], declared: Sequence[Option]) -> dict[str, Any]:
     """The value of every declared option: from the URL, from the call, or its default.
 
     Args:
@@ -172,7 +170,12 @@ def _require_known(names: Iterable[str], known: Mapping[str, Option]) -> None:
 
 def table(options: Iterable[Option]) -> list[tuple[str, str, str, str]]:
     """Name, type, default and help of each option, for tables in docs and the terminal."""
-    describe: Callable[[Option], str] = lambda o: "|".join(o.choices) if o.choices else o.type.__name__
     return [
-        (o.name, describe(o), "" if o.default is None else str(o.default), o.help) for o in options
+        (
+            option.name,
+            "|".join(option.choices) if option.choices else option.type.__name__,
+            "" if option.default is None else str(option.default),
+            option.help,
+        )
+        for option in options
     ]

@@ -102,7 +102,8 @@ def _numpy_dtype(datatype: DataType) -> np.dtype[np.generic]:
             raise MissingDependency(
                 "BF16 tensors need the package ml_dtypes: pip install ml_dtypes"
             ) from exc
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(_NUMPY_NAMES[datatype])
 
 

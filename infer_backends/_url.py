@@ -118,6 +118,18 @@ class ModelURL:
         """The same URL, with the values of these options masked as well."""
         return replace(self, secret_options=self.secret_options | names)
 
+    def with_version(self, version: str) -> ModelURL:
+        """The same URL, for this version of the model.
+
+        Raises:
+            InvalidURL: The URL says another version, or has none to choose.
+        """
+        if self.host is None or not version or _CONTROL.search(version):
+            raise InvalidURL(f"version= has no meaning for {self.location!r}, or is empty")
+        if self.version not in {None, version}:
+            raise InvalidURL("the version is given in the URL and in the call, with two values")
+        return replace(self, version=version)
+
     def require_host(self, default_port: int) -> tuple[str, int]:
         """The host and port of a URL in the host form.
 
@@ -186,16 +198,14 @@ def mask_text(text: str) -> str:
 
     All that could be a user, a password or the value of an option is masked.
     """
-    head, separator, query = text.partition("?")
+    head, question, query = text.partition("?")
     if "@" in text:
         scheme, slashes, _ = head.partition("//")
         prefix = f"{scheme}//" if slashes and "@" not in scheme else ""
-        if "@" in query:
-            # The "?" may itself have been part of a password.
-            return f"{prefix}{_MASK}"
-        head = f"{prefix}{_MASK}@{head.rpartition('@')[2]}"
-    masked = re.sub(r"=[^&]*", f"={_MASK}", query)
-    return _CONTROL.sub("?", head + separator + (masked if "=" in query else _MASK * bool(query)))
+        # Where the "@" comes after the "?", the "?" may have been part of a password.
+        tail = "" if "@" in query else f"@{head.rpartition('@')[2]}"
+        head = f"{prefix}{_MASK}{tail}"
+    return _CONTROL.sub("?", f"{head}{question}{_MASK if query else ''}")
 
 
 def _quote(text: str, safe: str = "") -> str:
@@ -327,8 +337,10 @@ def _parse_hostport(hostport: str, text: str) -> tuple[str, int | None]:
         return _ipv6(address, text), _parse_port(port[1:], text) if port else None
     name, colon, port = hostport.partition(":")
     if ":" in port:
-        raise InvalidURL(f"{mask_text(text)!r} has several ':' after the host: write an IPv6 "
-                         "host in brackets, as [::1]:8000")
+        raise InvalidURL(
+            f"{mask_text(text)!r} has several ':' after the host: write an IPv6 "
+            "host in brackets, as [::1]:8000"
+        )
     host = _decode(name, "host", text).lower()
     if not _HOST.match(host):
         raise InvalidURL(

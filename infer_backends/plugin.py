@@ -3,7 +3,7 @@
 A plugin is a module named by entry points of the group ``infer_backends``, one for each scheme
 (``+`` in the scheme is written ``.`` in the name)::
 
-    [project.entry-points.infer_backends]
+    [project.entry - points.infer_backends]
     myruntime = "my_package.plugin"
 
 The module says which contract it was written for, and implements :func:`infer_backends_open`::
@@ -11,6 +11,7 @@ The module says which contract it was written for, and implements :func:`infer_b
     from infer_backends.plugin import Backend, ModelURL, OpenOptions, hookimpl
 
     INFER_BACKENDS_API = 1
+
 
     @hookimpl
     def infer_backends_open(url: ModelURL, options: OpenOptions) -> Backend: ...

@@ -1,0 +1,188 @@
+"""Pure: the arguments of a call -> checked, coerced, named arrays."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from infer_backends._backend import Array, InferResponse
+from infer_backends._coercion import Coerce, coerce_array
+from infer_backends._errors import InvalidInput, ProtocolError
+from infer_backends._tensors import ModelMetadata, TensorSpec
+
+
+class Binder:
+    """Binds arguments to the inputs of one model. What depends on the model is worked out once.
+
+    Args:
+        metadata: The model's metadata.
+        coerce: How far values may be converted; see :func:`infer_backends.open_model`.
+    """
+
+    __slots__ = ("_batching", "_coerce", "_inputs", "_outputs", "_required", "_specs")
+
+    def __init__(self, metadata: ModelMetadata, coerce: Coerce = "lossless") -> None:
+        self._inputs = metadata.inputs
+        self._specs = {spec.name: spec for spec in metadata.inputs}
+        self._required = [spec.name for spec in metadata.inputs if not spec.optional]
+        self._outputs = tuple(spec.name for spec in metadata.outputs)
+        self._batching = metadata.max_batch_size > 0
+        self._coerce = coerce
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Array]:
+        """The arrays of ``model(*args, **kwargs)``, by input name, in metadata order.
+
+        Raises:
+            InvalidInput: Wrong count, names, rank, dimensions or dtype.
+        """
+        if args and kwargs:
+            raise InvalidInput(
+                "inputs are given by position or by name, not both; options such as timeout= "
+                "go to model.infer({...}, timeout=...)"
+            )
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            return self.bind_mapping(args[0])
+        if args:
+            return self.bind_mapping(self._by_position(args))
+        return self.bind_mapping(kwargs)
+
+    def bind_mapping(self, given: Mapping[str, Any]) -> dict[str, Array]:
+        """The arrays of ``model.infer(given)``, by input name, in metadata order.
+
+        Raises:
+            InvalidInput: Wrong names, rank, dimensions or dtype, or no mapping.
+        """
+        if not isinstance(given, Mapping):
+            raise InvalidInput(
+                f"expected a mapping from input names to arrays, got {type(given).__name__}; "
+                f"pass {{{self._example()!r}: x}}, or call model(x)"
+            )
+        self._check_names(given)
+        bound = {
+            spec.name: bind_one(given[spec.name], spec, self._coerce)
+            for spec in self._inputs
+            if spec.name in given
+        }
+        if self._batching and len(bound) > 1:
+            _check_rows(bound)
+        return bound
+
+    def select(self, outputs: Iterable[str] | None) -> tuple[str, ...] | None:
+        """The outputs asked for, checked; None for all.
+
+        Raises:
+            InvalidInput: An unknown name, one twice, or none.
+        """
+        if outputs is None:
+            return None
+        if isinstance(outputs, (str, bytes)):
+            raise InvalidInput(f"outputs= is a list of names: pass [{outputs!r}]")
+        try:
+            names = tuple(outputs)
+        except TypeError as exc:
+            raise InvalidInput("outputs= is a list of names") from exc
+        for name in names:
+            if name not in self._outputs:
+                raise InvalidInput(
+                    f"unknown output {name!r}; the model's outputs are {_listed(self._outputs)}"
+                )
+        if not names or len(set(names)) != len(names):
+            raise InvalidInput("outputs= names each output once, and at least one")
+        return names
+
+    def order(self, response: InferResponse, outputs: tuple[str, ...] | None) -> dict[str, Array]:
+        """The outputs of a response in the order asked for, or in metadata order.
+
+        Raises:
+            ProtocolError: The response lacks one of them.
+        """
+        answered = response.outputs
+        try:
+            return {name: answered[name] for name in outputs or self._outputs}
+        except KeyError as exc:
+            raise ProtocolError(
+                f"the answer of {response.backend_url or 'the backend'} has no output "
+                f"{exc.args[0]!r}; it has {_listed(answered) or 'none'}"
+            ) from None
+
+    def _by_position(self, args: Sequence[Any]) -> dict[str, Any]:
+        if not len(self._required) <= len(args) <= len(self._inputs):
+            raise InvalidInput(
+                f"expected {self._expected_count()}, got {len(args)}; the model's inputs are "
+                f"{_listed(self._inputs) or 'none'}"
+            )
+        return {spec.name: value for spec, value in zip(self._inputs, args, strict=False)}
+
+    def _expected_count(self) -> str:
+        least, most = len(self._required), len(self._inputs)
+        count = str(most) if least == most else f"{least} to {most}"
+        return f"{count} input{'' if most == 1 else 's'}"
+
+    def _check_names(self, given: Mapping[str, Any]) -> None:
+        for name in given:
+            if name not in self._specs:
+                near = difflib.get_close_matches(str(name), self._specs, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise InvalidInput(
+                    f"unknown input {name!r}; the model's inputs are "
+                    f"{_listed(self._inputs) or 'none'}{hint}"
+                )
+        missing = [name for name in self._required if name not in given]
+        if missing:
+            raise InvalidInput(
+                f"missing input {', '.join(map(repr, missing))}; expected "
+                f"{self._expected_count()}, got {len(given)}; the model's inputs are "
+                f"{_listed(self._inputs)}"
+            )
+
+    def _example(self) -> str:
+        return self._inputs[0].name if self._inputs else "name"
+
+
+def bind_one(value: Any, spec: TensorSpec, coerce: Coerce) -> Array:
+    """One argument as an array that fits ``spec``.
+
+    Raises:
+        InvalidInput: Wrong rank, dimensions or dtype.
+    """
+    array = coerce_array(value, spec, coerce)
+    if not _fits(array.shape, spec.shape):
+        raise InvalidInput(
+            f"input {spec.name!r}: expected shape {spec.shape}, got {array.shape}"
+            f"{_shape_hint(array.shape, spec)}"
+        )
+    return array
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    return len(shape) == len(wanted) and all(
+        want in (-1, got) for want, got in zip(wanted, shape, strict=True)
+    )
+
+
+def _shape_hint(shape: tuple[int, ...], spec: TensorSpec) -> str:
+    wanted = spec.shape
+    if _fits((1, *shape), wanted):
+        return "; missing batch axis? pass x[None]" if shape else "; a single value? pass [x]"
+    if shape[:1] == (1,) and _fits(shape[1:], wanted):
+        return "; one axis too many? pass x[0]"
+    if len(shape) == len(wanted) <= 5:
+        for axes in itertools.permutations(range(len(shape))):
+            if _fits([shape[axis] for axis in axes], wanted):
+                return f"; axes in another order? pass x.transpose{axes}"
+    if len(shape) != len(wanted):
+        return f"; the rank should be {len(wanted)}, not {len(shape)}"
+    return "; -1 stands for any length"
+
+
+def _check_rows(bound: Mapping[str, Array]) -> None:
+    rows = {name: array.shape[0] for name, array in bound.items() if array.ndim}
+    if len(set(rows.values())) > 1:
+        described = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
+        raise InvalidInput(f"all inputs need the same number of rows (first axis): {described}")
+
+
+def _listed(items: Iterable[object]) -> str:
+    return ", ".join(str(item) for item in items)

@@ -1,0 +1,159 @@
+"""From one or several URLs to a Model. This is where a URL becomes a backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from infer_backends._backend import Backend
+from infer_backends._batching import Splitting
+from infer_backends._deadline import Deadline
+from infer_backends._errors import InvalidURL
+from infer_backends._headers import request_headers
+from infer_backends._loading import LoadedPlugin
+from infer_backends._model import DEFAULT_TIMEOUT, Model
+from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, OpenOptions, Option, resolve
+from infer_backends._registry import REGISTRY
+from infer_backends._resilience._fallback import Member, open_fallback
+from infer_backends._url import ModelURL, split_urls
+
+URL = str | os.PathLike[str] | ModelURL
+
+_CORE_NAMES = frozenset(option.name for option in CORE_OPTIONS)
+
+
+def open_model(
+    url: URL | Iterable[URL],
+    *,
+    headers: Mapping[str, str] | None = None,
+    version: str | int | None = None,
+    **options: Any,
+) -> Model:
+    """Open the model that a URL names, and read its metadata.
+
+    Args:
+        url: A URL; a path that ends in ``.onnx``; or several, in order of preference: a list, or
+            a string in which white space separates them. With several, every call is answered by
+            the first that is available.
+        headers: Headers (gRPC: metadata) for every request to a server.
+        version: The model's version; None for the URL's, or the server's choice.
+        **options: What could also stand in the URL as ``?name=value``. With several URLs, options
+            of the core only: ``timeout`` (seconds for one call, 60 by default),
+            ``connect_timeout`` (seconds), ``coerce``, ``parity``, ``auth``.
+
+    Returns:
+        The model, ready to be called.
+
+    Raises:
+        InvalidURL: A URL or an option is wrong; nothing was sent.
+        PluginError: No plugin serves the scheme, or it is broken, or lacks a dependency.
+        ModelNotFound: The server, or the file system, has no such model.
+        Unavailable: Nobody answered.
+        MetadataMismatch: The URLs do not name the same model.
+        InferError: Whatever else went wrong; see :mod:`infer_backends`.
+
+    Example:
+        >>> with open_model("onnx:digits.onnx") as model:  # doctest: +SKIP
+        ...     probabilities = model(images)
+    """
+    urls = tuple(_with_version(parsed, version) for parsed in _parse(url))
+    given = {name: value for name, value in options.items() if value is not None}
+    if len(urls) > 1:
+        for name in given.keys() - _CORE_NAMES:
+            raise InvalidURL(
+                f"with several URLs, the option {name!r} belongs in the URL that it is meant for; "
+                f"the call takes {', '.join(sorted(_CORE_NAMES))}"
+            )
+    plans = [_Plan(parsed, given, headers) for parsed in urls]
+    core = _agree(plans)
+    timeout = core["timeout"]
+    deadline = Deadline.after(timeout or DEFAULT_TIMEOUT, explicit=timeout is not None)
+    backend: Backend
+    if len(plans) == 1:
+        backend = plans[0].open(deadline)
+    else:
+        members = [Member(str(plan.url), plan.open) for plan in plans]
+        backend = open_fallback(members, deadline, strict=core["parity"] == "strict")
+    return Model(
+        backend,
+        timeout=timeout,
+        coerce=core["coerce"],
+        reopen=(_reopen, (urls, headers, given)),
+    )
+
+
+def _reopen(
+    urls: tuple[ModelURL, ...], headers: Mapping[str, str] | None, options: dict[str, Any]
+) -> Model:
+    return open_model(urls, headers=headers, **options)
+
+
+class _Plan:
+    """One URL with its plugin and its options, all checked, not yet opened."""
+
+    def __init__(
+        self, url: ModelURL, given: Mapping[str, Any], headers: Mapping[str, str] | None
+    ) -> None:
+        plugin: LoadedPlugin = REGISTRY.find(url.scheme)
+        declared: tuple[Option, ...] = plugin.options(url.scheme)
+        values = resolve(url, given, (*CORE_OPTIONS, *declared))
+        secret = frozenset(option.name for option in declared if option.secret)
+        self.url = url.with_secret_options(secret)
+        self.core = {name: values.pop(name) for name in _CORE_NAMES}
+        self._plugin = plugin
+        self._values = values
+        self._headers = request_headers(url, self.core["auth"], headers)
+
+    def open(self, deadline: Deadline) -> Backend:
+        """The plugin's backend, splitting what is too large for it."""
+        options = OpenOptions(
+            self._values,
+            deadline=deadline,
+            connect_timeout=self.core["connect_timeout"],
+            headers=self._headers,
+        )
+        backend = self._plugin.open(self.url, options)
+        if backend.metadata.max_batch_size > 0:
+            return Splitting(backend, str(self.url))
+        return backend
+
+
+def _parse(url: URL | Iterable[URL]) -> list[ModelURL]:
+    if isinstance(url, str):
+        # One path may hold spaces only as a PathLike, or as an item of a list.
+        items: list[URL] = list(split_urls(url)) or [url]
+    elif isinstance(url, (os.PathLike, ModelURL)):
+        items = [url]
+    elif isinstance(url, (bytes, bytearray, Mapping)):
+        raise InvalidURL(f"a model is named by a URL or a path, not by {type(url).__name__}")
+    else:
+        try:
+            items = list(url)
+        except TypeError:
+            raise InvalidURL(
+                f"a model is named by a URL or a path, not by {type(url).__name__}"
+            ) from None
+    if not items:
+        raise InvalidURL("no URL is given: write http://host:8000/model or onnx:model.onnx")
+    return [ModelURL.parse(item) for item in items]
+
+
+def _with_version(url: ModelURL, version: str | int | None) -> ModelURL:
+    if version is None:
+        return url
+    return url.with_version(str(version))
+
+
+def _agree(plans: list[_Plan]) -> dict[str, Any]:
+    """The options of the Model, on which all its URLs have to agree."""
+    defaults = {option.name: option.default for option in CORE_OPTIONS}
+    core = {name: defaults[name] for name in MODEL_OPTIONS}
+    for name in MODEL_OPTIONS:
+        given = {plan.core[name] for plan in plans} - {defaults[name]}
+        if len(given) > 1:
+            raise InvalidURL(
+                f"the URLs differ in the option {name!r}, which is one for all of them"
+            )
+        core.update(dict.fromkeys([name], given.pop()) if given else {})
+    return core
