@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from infer_backends._backend import Array, Backend, InferRequest, InferResponse
 from infer_backends._errors import InvalidInput, ProtocolError
 from infer_backends._tensors import ModelMetadata
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: Parts of one batch that are in flight at the same time.
 CONCURRENCY = 4
@@ -50,6 +53,9 @@ class Splitting:
         self._member.close()
 
     def _in_parts(self, request: InferRequest, rows: int, limit: int) -> InferResponse:
+        # Imported where a batch is split: importing the library has to stay cheap.
+        from concurrent.futures import ThreadPoolExecutor
+
         starts = range(0, rows, limit)
         with ThreadPoolExecutor(
             min(len(starts), CONCURRENCY), thread_name_prefix="infer-backends-part"
@@ -86,6 +92,8 @@ def _rows(request: InferRequest, start: int, stop: int) -> InferRequest:
 
 def _results(futures: list[Future[InferResponse]]) -> list[InferResponse]:
     """The results in order; at the first failure, no further part is sent."""
+    from concurrent.futures import FIRST_EXCEPTION, wait
+
     done, pending = wait(futures, return_when=FIRST_EXCEPTION)
     for future in pending:
         future.cancel()

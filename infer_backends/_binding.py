@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -123,6 +122,8 @@ class Binder:
     def _check_names(self, given: Mapping[str, Any]) -> None:
         for name in given:
             if name not in self._specs:
+                import difflib
+
                 near = difflib.get_close_matches(str(name), self._specs, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise InvalidInput(

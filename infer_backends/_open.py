@@ -15,7 +15,6 @@ from infer_backends._loading import LoadedPlugin
 from infer_backends._model import DEFAULT_TIMEOUT, Model
 from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, OpenOptions, Option, resolve
 from infer_backends._registry import REGISTRY
-from infer_backends._resilience._fallback import Member, open_fallback
 from infer_backends._url import ModelURL, split_urls
 
 URL = str | os.PathLike[str] | ModelURL
@@ -73,6 +72,9 @@ def open_model(
     if len(plans) == 1:
         backend = plans[0].open(deadline)
     else:
+        # Imported where it is used: importing the library has to stay cheap.
+        from infer_backends._resilience._fallback import Member, open_fallback
+
         members = [Member(str(plan.url), plan.open) for plan in plans]
         backend = open_fallback(members, deadline, strict=core["parity"] == "strict")
     return Model(

@@ -7,13 +7,11 @@ a time (see ``_loading``).
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -29,6 +27,8 @@ from infer_backends._loading import LoadedPlugin, load_entry_point, load_plugin
 from infer_backends._options import OpenOptions, Option
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from typing_extensions import Self
 
     from infer_backends._backend import Backend
@@ -69,6 +69,9 @@ class PluginInfo:
 
 
 def _installed() -> Iterable[EntryPoint]:
+    # Costs a fifth of importing NumPy, and is needed by the first open only.
+    from importlib.metadata import entry_points
+
     return entry_points(group=GROUP)
 
 
@@ -197,6 +200,8 @@ class Registry:
         text = f"no installed plugin serves the scheme {scheme!r}; installed are: {installed}"
         if scheme in _KNOWN:
             return f"{text}. To install it: pip install '{_KNOWN[scheme]}'"
+        import difflib
+
         near = difflib.get_close_matches(scheme, {*schemes, *_KNOWN}, n=1)
         return f"{text}. Did you mean {near[0]!r}?" if near else text
 
