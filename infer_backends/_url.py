@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field, replace
-from urllib.parse import quote, unquote_to_bytes
 
 from infer_backends._errors import InvalidURL
 
@@ -95,7 +94,7 @@ class ModelURL:
         """
         text = f"{self.scheme}:"
         if self.path is not None:
-            escaped = quote(_encode(self.path), safe="/:\\")
+            escaped = _quote(_encode(self.path), safe="/:\\")
             text += f"//{escaped}" if escaped.startswith("//") else escaped
         else:
             text += f"//{self._authority(mask)}{self._model_path()}"
@@ -208,8 +207,17 @@ def mask_text(text: str) -> str:
     return _CONTROL.sub("?", f"{head}{question}{_MASK if query else ''}")
 
 
-def _quote(text: str, safe: str = "") -> str:
+def _quote(text: str | bytes, safe: str = "") -> str:
+    # urllib brings several modules: importing the library has to stay cheap.
+    from urllib.parse import quote
+
     return quote(text, safe=safe)
+
+
+def _unquote(text: str) -> bytes:
+    from urllib.parse import unquote_to_bytes
+
+    return unquote_to_bytes(text)
 
 
 def _encode(path: str) -> bytes:
@@ -237,7 +245,7 @@ def _decode(part: str, what: str, text: str) -> str:
             "hexadecimal digits: write %25 for a '%'"
         )
     try:
-        decoded = unquote_to_bytes(part).decode()
+        decoded = _unquote(part).decode()
     except UnicodeError:
         # Not chained: the exception holds the text, which may be a secret.
         raise InvalidURL(f"the {what} in {mask_text(text)!r} is not UTF-8") from None
@@ -285,7 +293,7 @@ def _parse_path_form(
 ) -> ModelURL:
     if _BAD_ESCAPE.search(path):
         _decode(path, "path", text)
-    decoded = unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+    decoded = _unquote(path).decode("utf-8", "surrogateescape")
     if "\0" in decoded or not decoded:
         raise InvalidURL(f"{mask_text(text)!r} names no path: write {scheme}:path/to/model")
     return ModelURL(scheme=scheme, path=decoded, options=options)
