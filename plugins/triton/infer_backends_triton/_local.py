@@ -1,0 +1,348 @@
+"""A real Triton on this machine, from the wheel nvidia-pytriton; no GPU, no container."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
+
+from infer_backends.plugin import DeadlineExceeded, Unavailable
+from infer_backends_triton._serve.environment import Environment, find_environment
+from infer_backends_triton._serve.models import Models, Repository, StrPath, parse_models
+from infer_backends_triton._serve.ports import HOST, ReservedPort
+from infer_backends_triton._serve.process import ServerProcess
+from infer_backends_triton._serve.wrapper import read_signature, write_model
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_GRACE = 10.0  # seconds that the server has to finish the calls in flight
+_POLL = 0.02  # seconds between questions whether the server is ready
+_TAIL = 20  # lines of the log in an error
+
+
+class Ports(NamedTuple):
+    """The server's ports on 127.0.0.1."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
+class LocalTriton:
+    """A Triton Inference Server that runs on this machine for as long as it is wanted.
+
+    It listens on free ports of 127.0.0.1, and keeps them from one start to the next. It is
+    stopped, with all its processes, files and shared memory, at the end of the ``with`` block, by
+    :meth:`stop`, when this object is collected, and when this process ends, even by SIGKILL. A
+    forked child neither owns nor stops it. Methods may be called by several threads.
+
+    Args:
+        models: What to serve: the path of a Triton model repository or of an ``.onnx`` file; a
+            list of ``.onnx`` files and Triton model folders, named after their files; or a mapping
+            of names to those. An ONNX file keeps its shapes (a tensor of rank 0, which Triton
+            does not have, becomes ``[1]``) and is run by onnxruntime on the CPU.
+        environment: The folder of the Python environment that the server runs from, with
+            nvidia-pytriton 0.7, NumPy 1.x and whatever the models import (onnxruntime for ONNX
+            files). None: what the variable ``INFER_BACKENDS_TRITON_ENVIRONMENT`` says, or the
+            current environment.
+        arguments: More arguments for tritonserver, such as ``--model-control-mode=explicit``.
+        startup_timeout: Seconds that the server has to become ready.
+
+    Raises:
+        InvalidInput: ``models`` names something that is missing or cannot be served.
+
+    Example::
+
+        with LocalTriton({"digits": "digits.onnx"}) as server:
+            model = open_model(f"{server.grpc_url}/digits")
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        *,
+        environment: StrPath | None = None,
+        arguments: Sequence[str] = (),
+        startup_timeout: float = 60.0,
+    ) -> None:
+        self._models = parse_models(models)
+        self._environment = environment
+        self._arguments = tuple(arguments)
+        self._startup_timeout = startup_timeout
+        self._lock = threading.RLock()
+        self._run: _Run | None = None
+        self._last_log = ""
+        reserved = [ReservedPort() for _ in Ports._fields]
+        self._ports = Ports(*(port.number for port in reserved))
+        self._reserved = reserved
+        for port in reserved:
+            weakref.finalize(self, port.release)
+        _LIVE.add(self)
+
+    @property
+    def ports(self) -> Ports:
+        """The ports; ours from the beginning, whether or not the server runs."""
+        return self._ports
+
+    @property
+    def http_url(self) -> str:
+        """The URL of the server over HTTP, without a model."""
+        return f"http://{HOST}:{self._ports.http}"
+
+    @property
+    def grpc_url(self) -> str:
+        """The URL of the server over gRPC, without a model; ``grpcs`` if it was given TLS."""
+        tls = any(argument.startswith("--grpc-use-ssl") for argument in self._arguments)
+        return f"grpc{'s' if tls else ''}://{HOST}:{self._ports.grpc}"
+
+    @property
+    def metrics_url(self) -> str:
+        """The address of the server's metrics."""
+        return f"http://{HOST}:{self._ports.metrics}/metrics"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, or None when it does not run."""
+        with self._lock:
+            run = self._run
+            return run.process.pid if run and run.process.wait(0) is None else None
+
+    @property
+    def log_path(self) -> Path | None:
+        """The file that the server writes its log to, or None when it was stopped."""
+        run = self._run
+        return run.log if run else None
+
+    def log_tail(self, lines: int = _TAIL) -> str:
+        """The last lines of the server's log; of the last run, when it was stopped."""
+        with self._lock:
+            text = self._run.read_log() if self._run else self._last_log
+        return "\n".join(text.splitlines()[-lines:])
+
+    def start(self) -> None:
+        """Start the server and wait until it and its models are ready; no-op if it runs.
+
+        Raises:
+            UnsupportedOperation: Triton cannot run on this system, with this Python or NumPy, or
+                with a tensor of an ONNX file.
+            MissingDependency: A package is missing in the server's environment.
+            InvalidInput: An ONNX file that onnxruntime cannot load.
+            Unavailable: The server ended instead; the message has its log's last lines.
+            DeadlineExceeded: It was not ready in time; so has this one.
+        """
+        with self._lock:
+            if self.pid is not None:
+                return
+            self.stop()
+            environment = find_environment(self._environment)
+            self._run = _Run(environment)
+            try:
+                repository = self._make_repository(self._run, environment)
+                command = self._command(self._run, repository)
+                self._run.launch(command, environment)
+                self._wait_until_ready(self._run)
+            except BaseException:
+                self._end("kill")
+                raise
+
+    def stop(self) -> None:
+        """Let the calls in flight finish, within 10 seconds, and end the server."""
+        self._end("stop")
+
+    def kill(self) -> None:
+        """End the server at once with SIGKILL, as a crash would."""
+        self._end("kill")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = f"pid {self.pid}" if self.pid is not None else "stopped"
+        return f"<LocalTriton {self.http_url} {self.grpc_url} {state}>"
+
+    def _end(self, how: str) -> None:
+        with self._lock:
+            if self._run is not None:
+                run, self._run = self._run, None
+                self._last_log = run.end(how)
+
+    def _make_repository(self, run: _Run, environment: Environment) -> Path:
+        if isinstance(self._models, Repository):
+            return self._models.path
+        repository = run.workspace / "models"
+        repository.mkdir()
+        threads = len(os.sched_getaffinity(0))
+        for name, path in self._models.paths.items():
+            if path.suffix == ".onnx":
+                signature = read_signature(path, environment)
+                write_model(repository / name, name, path, signature, threads)
+            else:
+                (repository / name).symlink_to(path, target_is_directory=True)
+        return repository
+
+    def _command(self, run: _Run, repository: Path) -> list[str]:
+        options = {
+            "model-repository": repository,
+            "backend-directory": run.workspace / "backends",
+            "backend-config": f"python,shm-region-prefix-name={run.shm_prefix}",
+            "http-address": HOST,
+            "http-port": self._ports.http,
+            "reuse-http-port": 1,
+            "grpc-address": HOST,
+            "grpc-port": self._ports.grpc,
+            "reuse-grpc-port": 1,
+            "metrics-address": HOST,
+            "metrics-port": self._ports.metrics,
+            "allow-gpu-metrics": 0,
+            "exit-timeout-secs": int(_GRACE) - 1,
+        }
+        return [*(f"--{name}={value}" for name, value in options.items()), *self._arguments]
+
+    def _wait_until_ready(self, run: _Run) -> None:
+        end = time.monotonic() + self._startup_timeout
+        while True:
+            status = run.process.wait(_POLL)
+            if status is not None:
+                raise Unavailable(
+                    f"the local Triton could not start (exit status {status}); its log ends:\n"
+                    f"{self.log_tail()}"
+                )
+            if _is_ready(self._ports.http) and self._has_metrics():
+                return
+            if time.monotonic() >= end:
+                raise DeadlineExceeded(
+                    f"the local Triton was not ready after {self._startup_timeout:g} s; give a "
+                    f"larger startup_timeout, or see why in its log, which ends:\n{self.log_tail()}"
+                )
+
+    def _has_metrics(self) -> bool:
+        """Whether the metrics, which the server begins to serve last of all, are there."""
+        off = {"--allow-metrics=0", "--allow-metrics=false", "--allow-metrics=False"}
+        if off & set(self._arguments):
+            return True
+        try:
+            socket.create_connection((HOST, self._ports.metrics), timeout=2.0).close()
+        except OSError:
+            return False
+        return True
+
+    def _forget(self) -> None:
+        """In a forked child: the server and the ports are the parent's."""
+        self._lock = threading.RLock()  # a thread that is not here may have held it
+        for port in self._reserved:
+            port.release()
+        if self._run is not None:
+            self._run.forget()
+            self._run = None
+
+
+class _Run:
+    """What exists from one start to the stop after it: a workspace and a process."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.shm_prefix = f"infer-backends-{secrets.token_hex(8)}-"
+        self.workspace = Path(tempfile.mkdtemp(prefix="infer-backends-triton-"))
+        self.log = self.workspace / "server.log"
+        try:
+            self.process = ServerProcess(
+                environment.python, self.workspace, self.shm_prefix, _GRACE
+            )
+        except BaseException:
+            shutil.rmtree(self.workspace, ignore_errors=True)
+            raise
+        self._end = weakref.finalize(self, _end_run, self.process, self.workspace)
+        self._lay_out(environment)
+
+    def launch(self, arguments: Sequence[str], environment: Environment) -> None:
+        """Start the server with ``arguments``."""
+        assert environment.pytriton is not None
+        variables = environment.own_variables()
+        libraries = [
+            str(self.workspace / "lib"),
+            str(environment.pytriton.parent / "nvidia_pytriton.libs"),
+            variables.get("LD_LIBRARY_PATH", ""),
+        ]
+        variables["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
+        # Nothing is left behind in the repository of the user either.
+        variables["PYTHONDONTWRITEBYTECODE"] = "1"
+        program = environment.pytriton / "tritonserver" / "bin" / "tritonserver"
+        self.process.launch([str(program), *arguments], variables, self.log)
+
+    def read_log(self) -> str:
+        """All that the server has logged."""
+        with contextlib.suppress(OSError):
+            return self.log.read_text(encoding="utf-8", errors="replace")
+        return ""
+
+    def end(self, how: str) -> str:
+        """End the server and remove the workspace; returns what was logged."""
+        self.process.end(how)
+        text = self.read_log()
+        self._end()
+        return text
+
+    def forget(self) -> None:
+        """In a forked child: leave everything to the parent."""
+        self._end.detach()
+        self.process.abandon()
+
+    def _lay_out(self, environment: Environment) -> None:
+        """Make the folders that the server is told of, out of links to the wheel's files."""
+        assert environment.pytriton is not None
+        backend = self.workspace / "backends" / "python"
+        backend.mkdir(parents=True)
+        for source in (environment.pytriton / "tritonserver" / "backends" / "python").iterdir():
+            (backend / source.name).symlink_to(source)
+        (backend / environment.stub.name).symlink_to(environment.stub)
+        # The interpreter's own folder would bring other libraries along.
+        library = Path(environment.libpython or "")
+        (self.workspace / "lib").mkdir()
+        if library.is_absolute():
+            (self.workspace / "lib" / library.name).symlink_to(library)
+
+
+def _end_run(process: ServerProcess, workspace: Path) -> None:
+    process.end()
+    shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2.0)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _forget_all() -> None:
+    for server in list(_LIVE):
+        server._forget()
+
+
+_LIVE: weakref.WeakSet[LocalTriton] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,24 @@
+"""Says what an ONNX file takes and gives, as JSON; run by the server environment's interpreter."""
+
+import json
+import sys
+
+import onnxruntime
+
+
+def describe(path: str) -> dict[str, object]:
+    """The inputs and outputs of the file at ``path``, or why onnxruntime cannot load it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # its classes have no common base of their own
+        return {"error": str(exc)}
+    return {
+        role: [{"name": node.name, "type": node.type, "shape": node.shape} for node in nodes]
+        for role, nodes in (("inputs", session.get_inputs()), ("outputs", session.get_outputs()))
+    }
+
+
+print(json.dumps(describe(sys.argv[1])))

@@ -1,0 +1,84 @@
+"""A model of Triton's Python backend that runs an ONNX file with onnxruntime on the CPU.
+
+Copied beside a ``source.json`` into each model's version folder; runs inside the server.
+"""
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+from onnxruntime.capi import onnxruntime_pybind11_state
+
+
+class TritonPythonModel:
+    """The class that the Python backend looks for."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the file that ``source.json`` names."""
+        folder = os.path.dirname(os.path.abspath(__file__))
+        with open(os.path.join(folder, "source.json"), encoding="utf-8") as file:
+            source = json.load(file)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = source["threads"]
+        # Threads that wait actively would take the processor from the server and from the client.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.session = onnxruntime.InferenceSession(
+            source["path"], options, providers=["CPUExecutionProvider"]
+        )
+        self.inputs = self.session.get_inputs()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request by itself: its shapes need not be those of the others."""
+        return [self.respond(request) for request in requests]
+
+    def respond(self, request: Any) -> Any:
+        """Answer one request."""
+        try:
+            feeds = {node.name: self.feed(request, node) for node in self.inputs}
+            names = list(request.requested_output_names())
+            results = self.session.run(names, feeds)
+        except (ValueError, onnxruntime_pybind11_state.InvalidArgument) as exc:
+            return _error(exc, pb_utils.TritonError.INVALID_ARG)
+        except Exception as exc:  # onnxruntime's classes have no common base of their own
+            return _error(exc, pb_utils.TritonError.INTERNAL)
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(name, _encode(value)) for name, value in zip(names, results)]
+        )
+
+    def feed(self, request: Any, node: Any) -> Any:
+        """The array that onnxruntime takes for one input."""
+        value = pb_utils.get_input_tensor_by_name(request, node.name).as_numpy()
+        if node.type == "tensor(string)":
+            value = _decode(node.name, value)
+        # Triton has no tensors of rank 0.
+        return value.reshape(()) if not node.shape and value.size == 1 else value
+
+
+def _decode(name: str, value: Any) -> Any:
+    """Triton's bytes as text: onnxruntime would take the bytes' repr, silently."""
+    texts = np.empty(value.shape, dtype=object)
+    try:
+        for index, item in enumerate(value.flat):
+            texts.flat[index] = item.decode("utf-8")
+    except UnicodeDecodeError:
+        # Not chained: that exception shows the bytes.
+        raise ValueError(f"input {name!r} has a string that is not UTF-8") from None
+    return texts
+
+
+def _encode(value: Any) -> Any:
+    """An output as the Python backend takes it."""
+    value = np.asarray(value)
+    if value.dtype.kind in "OU":
+        texts, value = value, np.empty(value.shape, dtype=object)
+        for index, item in enumerate(texts.flat):
+            value.flat[index] = item.encode("utf-8")
+    return np.ascontiguousarray(value.reshape(1) if value.ndim == 0 else value)
+
+
+def _error(exc: Exception, code: int) -> Any:
+    return pb_utils.InferenceResponse([], pb_utils.TritonError(str(exc), code))

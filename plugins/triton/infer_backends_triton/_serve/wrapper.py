@@ -1,0 +1,135 @@
+"""ONNX files as models of Triton's Python backend: pure, but for the writing of files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infer_backends.plugin import (
+    DataType,
+    InvalidInput,
+    MissingDependency,
+    TensorSpec,
+    UnsupportedOperation,
+)
+from infer_backends_triton._serve.environment import Environment, run_script
+
+_MODEL = Path(__file__).with_name("onnx_model.py")
+_DESCRIBE = Path(__file__).with_name("describe_onnx.py")
+
+_DATATYPES = {
+    "tensor(bool)": DataType.BOOL,
+    "tensor(uint8)": DataType.UINT8,
+    "tensor(uint16)": DataType.UINT16,
+    "tensor(uint32)": DataType.UINT32,
+    "tensor(uint64)": DataType.UINT64,
+    "tensor(int8)": DataType.INT8,
+    "tensor(int16)": DataType.INT16,
+    "tensor(int32)": DataType.INT32,
+    "tensor(int64)": DataType.INT64,
+    "tensor(float16)": DataType.FP16,
+    "tensor(float)": DataType.FP32,
+    "tensor(double)": DataType.FP64,
+    "tensor(string)": DataType.BYTES,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The inputs and outputs of an ONNX file, in its order, with its shapes."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def read_signature(path: Path, environment: Environment) -> Signature:
+    """What onnxruntime, in the server's environment, says of the file at ``path``.
+
+    Raises:
+        MissingDependency: onnxruntime is not installed there.
+        InvalidInput: The file is no ONNX model that it can load.
+        UnsupportedOperation: A tensor of a type that Triton's Python backend cannot pass on.
+    """
+    if not {"onnxruntime", "onnxruntime-gpu"} & environment.packages.keys():
+        raise MissingDependency(
+            f"to serve {str(path)!r}, onnxruntime has to be installed in {environment.prefix}: "
+            f"{environment.pip_install('onnxruntime')}"
+        )
+    arguments = (str(path),)
+    answer = run_script(environment.python, _DESCRIBE, arguments, environment.own_variables())
+    if "error" in answer:
+        raise InvalidInput(f"onnxruntime cannot load {str(path)!r}: {answer['error']}")
+    return Signature(
+        tuple(_spec(path, "input", tensor) for tensor in answer["inputs"]),
+        tuple(_spec(path, "output", tensor) for tensor in answer["outputs"]),
+    )
+
+
+def _spec(path: Path, role: str, tensor: Mapping[str, Any]) -> TensorSpec:
+    dtype = _DATATYPES.get(tensor["type"])
+    if dtype is None:
+        raise UnsupportedOperation(
+            f"{str(path)!r} cannot be served by a local Triton: its {role} {tensor['name']!r} is a "
+            f"{tensor['type']}; expected a tensor of {', '.join(map(str, _DATATYPES.values()))}"
+        )
+    shape = tuple(d if isinstance(d, int) and d > 0 else -1 for d in tensor["shape"])
+    return TensorSpec(tensor["name"], dtype, shape)
+
+
+def write_model(folder: Path, name: str, path: Path, signature: Signature, threads: int) -> None:
+    """Write, into ``folder``, a Triton model that runs the ONNX file at ``path``.
+
+    The file is read where it lies, so that weights beside it are found.
+    """
+    version = folder / "1"
+    version.mkdir(parents=True)
+    shutil.copyfile(_MODEL, version / "model.py")
+    (version / "source.json").write_text(
+        json.dumps({"path": str(path), "threads": threads}), encoding="utf-8"
+    )
+    (folder / "config.pbtxt").write_text(render_config(name, signature), encoding="utf-8")
+
+
+def render_config(name: str, signature: Signature) -> str:
+    """The model configuration, in protobuf's text form.
+
+    ``max_batch_size`` is 0: the shapes are the file's own. Triton has no tensors of rank 0 (it
+    refuses a ``reshape`` to ``[]`` without batching), so those have the shape ``[1]``.
+    """
+    return "\n".join(
+        (
+            f"name: {_quote(name)}",
+            'backend: "python"',
+            "max_batch_size: 0",
+            f"input {_render_tensors(signature.inputs)}",
+            f"output {_render_tensors(signature.outputs)}",
+            "instance_group [ { kind: KIND_CPU count: 1 } ]",
+            "",
+        )
+    )
+
+
+def _render_tensors(specs: Sequence[TensorSpec]) -> str:
+    lines = []
+    for spec in specs:
+        dtype = "STRING" if spec.dtype is DataType.BYTES else spec.dtype.value
+        dims = list(spec.shape) or [1]
+        lines.append(f"  {{ name: {_quote(spec.name)} data_type: TYPE_{dtype} dims: {dims} }}")
+    return "[\n" + ",\n".join(lines) + "\n]"
+
+
+def _quote(text: str) -> str:
+    """``text`` as a string of protobuf's text form: other bytes than printable ASCII as octal."""
+    plain = range(0x20, 0x7F)
+    return (
+        '"'
+        + "".join(
+            chr(byte) if byte in plain and byte not in b'"\\' else f"\\{byte:03o}"
+            for byte in text.encode()
+        )
+        + '"'
+    )

@@ -1,0 +1,58 @@
+"""What all tests share: a real Triton, started once, when the first test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from infer_backends_triton._local import LocalTriton
+from tests.servers import environment, repository
+
+Protocol = Literal["http", "grpc"]
+
+
+@pytest.fixture(scope="session")
+def triton_environment() -> Path:
+    """The Python environment of the server, which is never the client's."""
+    return environment.find_or_build()
+
+
+@pytest.fixture(scope="session")
+def triton_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model repository of ``tests.servers.repository``; not to be changed."""
+    return repository.write_repository(tmp_path_factory.mktemp("triton") / "models")
+
+
+@pytest.fixture(scope="session")
+def triton(triton_environment: Path, triton_repository: Path) -> Iterator[LocalTriton]:
+    """A running Triton with that repository; a test that stops it starts one of its own."""
+    # The configurations are complete; completing them would start every model twice.
+    arguments = ["--disable-auto-complete-config"]
+    with LocalTriton(
+        triton_repository,
+        environment=triton_environment,
+        arguments=arguments,
+        startup_timeout=120,
+    ) as server:
+        yield server
+
+
+@pytest.fixture(params=["http", "grpc"])
+def protocol(request: pytest.FixtureRequest) -> Protocol:
+    """Each of the two protocols in turn."""
+    chosen: Protocol = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def triton_url(triton: LocalTriton) -> Callable[..., str]:
+    """``triton_url(model, protocol)``: the URL of a model, over "http" or "grpc"."""
+
+    def url(model: str, protocol: Protocol = "http") -> str:
+        base = triton.http_url if protocol == "http" else triton.grpc_url
+        return f"{base}/{model}"
+
+    return url
