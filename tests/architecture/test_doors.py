@@ -1,0 +1,50 @@
+"""What the packages export."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+DOORS = [
+    "infer_backends",
+    "infer_backends.plugin",
+    "infer_backends_onnxruntime",
+    "infer_backends_triton",
+]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_all_names_of_a_door_are_sorted_and_exist(door: str) -> None:
+    module = importlib.import_module(door)
+    assert module.__all__ == sorted(set(module.__all__))
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_shows_no_name_that_it_does_not_export(door: str) -> None:
+    module = importlib.import_module(door)
+    public = {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+    }
+    assert public - set(module.__all__) == set()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_a_door_exports_is_documented(door: str) -> None:
+    module = importlib.import_module(door)
+    exported = [getattr(module, name) for name in module.__all__]
+    classes_and_functions = [v for v in exported if inspect.isclass(v) or inspect.isfunction(v)]
+    assert [v.__name__ for v in classes_and_functions if not (v.__doc__ or "").strip()] == []
+
+
+@pytest.mark.parametrize(
+    "package", ["infer_backends", "infer_backends_triton", "infer_backends_onnxruntime"]
+)
+def test_each_package_is_marked_as_typed(package: str) -> None:
+    (folder,) = importlib.import_module(package).__path__
+    assert (Path(folder) / "py.typed").is_file()
