@@ -1,0 +1,125 @@
+"""A model on a Triton server (or another of its protocol family), over gRPC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infer_backends.plugin import (
+    Deadline,
+    InferError,
+    InferRequest,
+    InferResponse,
+    ModelClosed,
+    ModelMetadata,
+    ModelURL,
+    OpenOptions,
+    UnsupportedOperation,
+)
+from infer_backends_triton._discovery import choose_model
+from infer_backends_triton._grpc_channel import GrpcConnection
+from infer_backends_triton._grpc_messages import (
+    build_infer_request,
+    parse,
+    read_infer_response,
+    serialise,
+    to_mapping,
+)
+from infer_backends_triton._grpc_runtime import service_pb2
+from infer_backends_triton._metadata import read_metadata
+from infer_backends_triton._settings import ConnectionSettings
+
+
+class GrpcBackend:
+    """One model of one server. Made by :meth:`open`; safe for threads, and after a fork."""
+
+    def __init__(
+        self,
+        connection: GrpcConnection,
+        metadata: ModelMetadata,
+        *,
+        model: str,
+        version: str,
+        url: str,
+    ) -> None:
+        self._connection = connection
+        self._metadata = metadata
+        self._model = model
+        self._version = version
+        self._url = url
+
+    @classmethod
+    def open(cls, url: ModelURL, options: OpenOptions) -> GrpcBackend:
+        """Connect, find the model, and read its metadata.
+
+        Raises:
+            InferError: Anything of the library's tree; see the table of errors.
+        """
+        settings = ConnectionSettings.read(url, options)
+        connection = GrpcConnection(settings)
+        try:
+            model = url.model
+            if model is None:
+                model = _discover(connection, url, options.deadline)
+            version = url.version or ""
+            metadata = _read_metadata(connection, model, version, options.deadline, settings.url)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, metadata, model=model, version=version, url=str(url))
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """What the model said of itself when it was opened."""
+        return self._metadata
+
+    def infer(self, request: InferRequest) -> InferResponse:
+        """Answer one request within its deadline."""
+        message = build_infer_request(request, self._metadata, self._model, self._version)
+        answer = self._connection.call("ModelInfer", message, request.deadline, request.headers)
+        return read_infer_response(answer, request, self._metadata, self._url)
+
+    def ready(self, deadline: Deadline) -> bool:
+        """Whether the server says that the model is ready; False when it says nothing."""
+        message = service_pb2.ModelReadyRequest(name=self._model, version=self._version)
+        try:
+            answer = self._connection.call("ModelReady", serialise(message), deadline)
+            return bool(parse(service_pb2.ModelReadyResponse, answer, self._url).ready)
+        except ModelClosed:
+            raise
+        except InferError:
+            return False
+
+    def close(self) -> None:
+        """Disconnect; calls in flight raise ``ModelClosed``."""
+        self._connection.close()
+
+
+def _discover(connection: GrpcConnection, url: ModelURL, deadline: Deadline) -> str:
+    message = service_pb2.RepositoryIndexRequest()
+    answer = connection.call("RepositoryIndex", serialise(message), deadline)
+    index = to_mapping(parse(service_pb2.RepositoryIndexResponse, answer, url.location))
+    return choose_model(index.get("models", []), url.location, url.version)
+
+
+def _read_metadata(
+    connection: GrpcConnection, model: str, version: str, deadline: Deadline, url: str
+) -> ModelMetadata:
+    message = service_pb2.ModelMetadataRequest(name=model, version=version)
+    answer = connection.call("ModelMetadata", serialise(message), deadline)
+    described = to_mapping(parse(service_pb2.ModelMetadataResponse, answer, url))
+    return read_metadata(described, _read_config(connection, model, version, deadline, url))
+
+
+def _read_config(
+    connection: GrpcConnection, model: str, version: str, deadline: Deadline, url: str
+) -> dict[str, Any] | None:
+    """The model's configuration; None where the server does not have Triton's extension."""
+    message = service_pb2.ModelConfigRequest(name=model, version=version)
+    try:
+        answer = connection.call("ModelConfig", serialise(message), deadline)
+    except UnsupportedOperation:
+        return None
+    config: dict[str, Any] = to_mapping(parse(service_pb2.ModelConfigResponse, answer, url)).get(
+        "config", {}
+    )
+    return config

@@ -1,0 +1,254 @@
+"""A connection to one gRPC server: makes calls, and says what went wrong in our own errors.
+
+A channel is made when the first call needs it, and again after a failure that a fresh connection
+could mend: so every call makes a real attempt instead of being told of an earlier one, names are
+resolved anew, and a peer that vanished without a word does not stay the only one asked.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from infer_backends.plugin import (
+    Deadline,
+    DeadlineExceeded,
+    InferError,
+    InvalidInput,
+    InvalidURL,
+    ModelClosed,
+    ProtocolError,
+    Unavailable,
+)
+from infer_backends_triton._grpc_fork import GATE, ForkGate
+from infer_backends_triton._grpc_headers import to_grpc_metadata
+from infer_backends_triton._grpc_runtime import grpc
+from infer_backends_triton._grpc_tls import channel_credentials
+from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._status import clean, grpc_error
+
+_SERVICE = "/inference.GRPCInferenceService/"
+_INT32_MAX = 2**31 - 1
+# A status message travels in the trailers, and a model's own traceback may be long.
+_MAX_TRAILERS = 1024 * 1024
+# gRPC counts in nanoseconds from 1970, in 64 bits.
+_LONGEST_CALL = 10 * 365 * 86400.0
+_MENDED_BY_RECONNECTING = (Unavailable, DeadlineExceeded)
+_NOT_REACHED = re.compile(r"failed to connect to |errors resolving |DNS resolution failed")
+_TOO_LARGE = re.compile(r"message larger than max \(([0-9]+) vs\. ([0-9]+)\)")
+
+# Channels of the parent, in a child: gRPC's threads are not here, and what takes such a channel
+# down would wait for them.
+_of_the_parent: list[object] = []
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One channel, and how many calls are using it."""
+
+    channel: grpc.Channel
+    generation: int
+    calls: int = 0
+    retired: bool = False
+    methods: dict[str, Callable[..., bytes]] = field(default_factory=dict)
+
+    def method(self, name: str) -> Callable[..., bytes]:
+        found = self.methods.get(name)
+        if found is None:
+            # Without serializers bytes pass through: messages are made, and read, elsewhere.
+            found = self.methods[name] = self.channel.unary_unary(_SERVICE + name, None, None)
+        return found
+
+
+class GrpcConnection:
+    """Calls of one server, by any number of threads.
+
+    Args:
+        settings: Where to connect, and how.
+        gate: What holds calls back while the process forks.
+
+    Raises:
+        InvalidURL: A header or a TLS file is wrong. Nothing is sent yet.
+    """
+
+    def __init__(self, settings: ConnectionSettings, *, gate: ForkGate = GATE) -> None:
+        self._settings = settings
+        self._gate = gate
+        self._metadata = to_grpc_metadata(settings.headers, InvalidURL)
+        self._credentials = channel_credentials(settings)
+        self._target = f"dns:///{settings.address}"
+        self._options = channel_options(settings)
+        self._lock = threading.Lock()
+        self._lock_generation = gate.generation
+        self._links: set[_Link] = set()
+        self._current: _Link | None = None
+        self._closed = False
+
+    def call(
+        self,
+        method: str,
+        message: bytes,
+        deadline: Deadline,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """The serialised answer of one method of the service.
+
+        Args:
+            method: Its name, as ``ModelInfer``.
+            message: The serialised request.
+            deadline: When the answer has to be there.
+            headers: Headers of this call alone.
+
+        Raises:
+            InferError: Whatever went wrong.
+        """
+        extra = to_grpc_metadata(headers, InvalidInput) if headers else ()
+        with self._gate.call(), self._link() as link:
+            remaining = deadline.require(f"asking {self._settings.url}")
+            try:
+                return link.method(method)(
+                    message,
+                    timeout=min(remaining, _LONGEST_CALL),
+                    metadata=self._metadata + extra,
+                )
+            except grpc.RpcError as exc:
+                error, cause = self._failure(exc, headers or {})
+                if isinstance(error, _MENDED_BY_RECONNECTING):
+                    self._retire(link)
+                raise error from cause
+            except ValueError as exc:
+                # What grpc raises for a channel that was closed in the meantime.
+                if not self._closed:
+                    raise
+                raise self._closed_error() from exc
+
+    def close(self) -> None:
+        """Cancel the calls in flight, and disconnect."""
+        with self._locked():
+            self._closed = True
+            links, self._links, self._current = self._links, set(), None
+        for link in links:
+            self._disconnect(link)
+
+    @contextmanager
+    def _link(self) -> Iterator[_Link]:
+        with self._locked():
+            if self._closed:
+                raise self._closed_error()
+            link = self._current
+            if link is None or link.generation != self._gate.generation:
+                link = self._current = _Link(self._open(), self._gate.generation)
+                _of_the_parent.extend(self._foreign())
+                self._links = {
+                    known for known in self._links if known.generation == link.generation
+                }
+                self._links.add(link)
+            link.calls += 1
+        try:
+            yield link
+        finally:
+            with self._locked():
+                link.calls -= 1
+                unused = link.retired and link.calls == 0 and link in self._links
+                if unused:
+                    self._links.discard(link)
+            if unused:
+                self._disconnect(link)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self._lock_generation != self._gate.generation:
+            # Another thread may have held the lock when this process was forked.
+            self._lock_generation, self._lock = self._gate.generation, threading.Lock()
+        with self._lock:
+            yield
+
+    def _foreign(self) -> list[_Link]:
+        return [link for link in self._links if link.generation != self._gate.generation]
+
+    def _open(self) -> grpc.Channel:
+        if self._credentials is None:
+            return grpc.insecure_channel(self._target, self._options)
+        return grpc.secure_channel(self._target, self._credentials, self._options)
+
+    def _retire(self, link: _Link) -> None:
+        """Have the next call make a channel of its own; this one is closed when it is unused."""
+        with self._locked():
+            link.retired = True
+            if self._current is link:
+                self._current = None
+
+    def _disconnect(self, link: _Link) -> None:
+        if link.generation == self._gate.generation:
+            link.channel.close()
+        else:
+            _of_the_parent.append(link)
+
+    def _closed_error(self) -> ModelClosed:
+        return ModelClosed(f"{self._settings.url} was closed: open it again")
+
+    def _failure(
+        self, exc: grpc.RpcError, headers: Mapping[str, str]
+    ) -> tuple[InferError, BaseException | None]:
+        """The error that a failed call stands for, and what to chain to it."""
+        code, details = exc.code().name, exc.details() or ""
+        if self._closed and code in {"CANCELLED", "UNAVAILABLE"}:
+            return self._closed_error(), exc
+        secrets = self._settings.secrets | {value for value in headers.values() if value}
+        error = self._local_error(code, details, secrets)
+        if error is None:
+            error = grpc_error(code, details, url=self._settings.url, secrets=secrets)
+        if any(secret in details for secret in secrets):
+            # The foreign exception would show what the server repeated.
+            return error, None
+        return error, exc
+
+    def _local_error(self, code: str, details: str, secrets: frozenset[str]) -> InferError | None:
+        """The error for what this side's gRPC reports, not the server."""
+        url = self._settings.url
+        if code == "DEADLINE_EXCEEDED":
+            return DeadlineExceeded(
+                f"{url} gave no answer within the deadline; give a larger timeout"
+            )
+        if code == "RESOURCE_EXHAUSTED":
+            found = _TOO_LARGE.search(details)
+            limit = receive_limit(self._settings)
+            if found is not None and int(found.group(2)) == limit and "SERVER:" not in details:
+                return ProtocolError(
+                    f"{url} answered with {found.group(1)} bytes; expected {limit} or fewer: raise "
+                    "max_response_bytes, up to 2 GiB, or use http://"
+                )
+        if code == "UNAVAILABLE" and _NOT_REACHED.match(details):
+            error = grpc_error(code, details, url=url, secrets=secrets)
+            text = clean(details, secrets)
+            return type(error)(f"{url} could not be reached: {text}")
+        return None
+
+
+def receive_limit(settings: ConnectionSettings) -> int:
+    """The largest message taken, in bytes: gRPC counts them in 32 bits."""
+    return min(settings.max_response_bytes, _INT32_MAX)
+
+
+def channel_options(settings: ConnectionSettings) -> list[tuple[str, int]]:
+    """How gRPC has to behave: one attempt, bounded, straight to the host that the URL names."""
+    connect_ms = min(round(settings.connect_timeout * 1000), _INT32_MAX)
+    return [
+        ("grpc.enable_retries", 0),
+        ("grpc.service_config_disable_resolution", 1),
+        # Proxy variables of the environment are not used.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # Also the time that one attempt to connect may take, handshakes included.
+        ("grpc.min_reconnect_backoff_ms", connect_ms),
+        ("grpc.dns_ares_query_timeout", connect_ms),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", receive_limit(settings)),
+        ("grpc.max_metadata_size", _MAX_TRAILERS),
+        ("grpc.absolute_max_metadata_size", _MAX_TRAILERS),
+    ]

@@ -1,0 +1,37 @@
+"""grpc and Triton's protobuf messages, imported without noise.
+
+Importing this module loads grpc: only what runs after ``infer_backends_open`` may do so.
+
+grpc reads ``GRPC_VERBOSITY`` once, at import, and by default writes every refused certificate to
+stderr, where this library raises an error that says the same. So it is imported as if the variable
+were ``NONE``, unless the application has set it, or has imported grpc before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_VERBOSITY = "GRPC_VERBOSITY"
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Have grpc, if it is imported in this block, keep its log to itself."""
+    if "grpc" in sys.modules or _VERBOSITY in os.environ:
+        yield
+        return
+    os.environ[_VERBOSITY] = "NONE"
+    try:
+        yield
+    finally:
+        os.environ.pop(_VERBOSITY, None)
+
+
+with quiet_import():
+    import grpc
+    from tritonclient.grpc import service_pb2
+
+__all__ = ["grpc", "quiet_import", "service_pb2"]
