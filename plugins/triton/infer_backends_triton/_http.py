@@ -1,0 +1,275 @@
+"""A model on a server that speaks the Open Inference Protocol over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from infer_backends.plugin import (
+    Deadline,
+    InferError,
+    InferRequest,
+    InferResponse,
+    InvalidInput,
+    InvalidURL,
+    ModelClosed,
+    ModelMetadata,
+    ModelNotFound,
+    ModelURL,
+    OpenOptions,
+    ProtocolError,
+    UnsupportedOperation,
+)
+from infer_backends_triton._codec import binary_only
+from infer_backends_triton._http_connection import Buffer, HTTPResponse
+from infer_backends_triton._http_messages import (
+    HEADER_LENGTH,
+    InferMessage,
+    build_infer,
+    choose_model,
+    model_path,
+    parse_object,
+    read_extensions,
+    read_infer,
+    server_path,
+)
+from infer_backends_triton._http_pool import ConnectionPool
+from infer_backends_triton._http_wire import parse_length, render_head
+from infer_backends_triton._metadata import read_metadata
+from infer_backends_triton._settings import ConnectionSettings, check_headers
+from infer_backends_triton._status import error_message, http_error
+
+# What a server says of itself and its models is small; max_response_bytes is about tensors.
+_MAX_CONTROL_BYTES = 16 * 1024 * 1024
+# These say how a message is framed, which is not for callers to change.
+_FRAMING_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        HEADER_LENGTH,
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+class HTTPBackend:
+    """One model on one server. Made by :meth:`open`; safe for threads and after a fork."""
+
+    def __init__(
+        self,
+        url: str,
+        path: str,
+        server: _Server,
+        metadata: ModelMetadata,
+        *,
+        binary: bool,
+    ) -> None:
+        self._url = url
+        self._path = path
+        self._server = server
+        self._metadata = metadata
+        self._binary = binary
+        self._infer_head = server.render_head("POST", f"{path}/infer", {})
+
+    @classmethod
+    def open(cls, url: ModelURL, options: OpenOptions) -> HTTPBackend:
+        """Connect, find the model, and read its metadata.
+
+        Raises:
+            InferError: Anything of the library's tree; see the table of errors.
+        """
+        settings = ConnectionSettings.read(url, options)
+        _refuse_framing(settings.headers, InvalidURL)
+        server = _Server(settings)
+        try:
+            return cls._open(url, server, options.deadline)
+        except BaseException:
+            server.close()
+            raise
+
+    @classmethod
+    def _open(cls, url: ModelURL, server: _Server, deadline: Deadline) -> HTTPBackend:
+        extensions = server.extensions(url.base_path, deadline)
+        model = url.model
+        if model is None:
+            model = server.only_model(url, deadline)
+        path = model_path(url.base_path, model, url.version)
+        answer = parse_object(server.get(path, deadline), "the model's metadata")
+        config = server.model_config(path, extensions, deadline)
+        # A gateway may hide the server's own metadata; only Triton has configurations.
+        binary = (
+            "binary_tensor_data" in extensions if extensions is not None else config is not None
+        )
+        metadata = read_metadata(answer, config)
+        if not binary:
+            _require_json_forms(metadata)
+        return cls(str(url), path, server, metadata, binary=binary)
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """What the model says of itself, read when it was opened."""
+        return self._metadata
+
+    def infer(self, request: InferRequest) -> InferResponse:
+        """Answer one request within its deadline."""
+        message = build_infer(request, self._metadata, binary=self._binary)
+        head = self._infer_head
+        if request.headers:
+            _refuse_framing(request.headers, InvalidInput)
+            check_headers(request.headers, InvalidInput)
+            head = self._server.render_head("POST", f"{self._path}/infer", request.headers)
+        response = self._server.exchange(
+            (head + _body_head(message), *message.tensors),
+            request.deadline,
+            secrets=request.headers,
+        )
+        try:
+            length = response.head.headers.get(HEADER_LENGTH)
+            return read_infer(
+                response.body,
+                None if length is None else parse_length(length, HEADER_LENGTH),
+                request,
+                self._metadata,
+                self._url,
+            )
+        except ProtocolError as exc:
+            raise ProtocolError(f"{self._url}: {exc}") from exc
+
+    def ready(self, deadline: Deadline) -> bool:
+        """Whether the model would answer now; False too when the server cannot be reached."""
+        try:
+            self._server.get(f"{self._path}/ready", deadline)
+        except ModelClosed:
+            raise
+        except InferError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connections; calls in flight fail. May be called more than once."""
+        self._server.close()
+
+
+class _Server:
+    """Requests to one server: heads, control messages, and refusals turned into errors."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+        self._pool = ConnectionPool(settings)
+
+    def render_head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
+        """The beginning of a request's head; what says how long the body is comes after it."""
+        return render_head(
+            method,
+            path,
+            {
+                "host": self._settings.address,
+                "user-agent": "infer-backends",
+                "accept": "*/*",
+                "accept-encoding": "identity",
+                **self._settings.headers,
+                **headers,
+            },
+        )
+
+    def exchange(
+        self,
+        request: Sequence[Buffer],
+        deadline: Deadline,
+        *,
+        max_body: int | None = None,
+        repeatable: bool = False,
+        secrets: Mapping[str, str] | None = None,
+    ) -> HTTPResponse:
+        """Send a request, receive an answer that is 200."""
+        settings = self._settings
+        if max_body is None:
+            max_body = settings.max_response_bytes
+        response = self._pool.exchange(request, deadline, max_body, repeatable=repeatable)
+        if response.head.status == 200:
+            return response
+        hidden = settings.secrets | frozenset((secrets or {}).values())
+        message = error_message(bytes(response.body))
+        raise http_error(response.head.status, message, url=settings.url, secrets=hidden)
+
+    def get(self, path: str, deadline: Deadline) -> memoryview:
+        """The body of the answer to a GET."""
+        request = [self.render_head("GET", path, {}) + b"\r\n"]
+        return self.exchange(request, deadline, max_body=_MAX_CONTROL_BYTES, repeatable=True).body
+
+    def post(self, path: str, body: bytes, deadline: Deadline) -> memoryview:
+        """The body of the answer to a POST of JSON."""
+        head = self.render_head("POST", path, {"content-type": "application/json"})
+        request = [b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)]
+        return self.exchange(request, deadline, max_body=_MAX_CONTROL_BYTES, repeatable=True).body
+
+    def extensions(self, base_path: Sequence[str], deadline: Deadline) -> frozenset[str] | None:
+        """The server's protocol extensions; None where a gateway shows models only."""
+        try:
+            return read_extensions(self.get(server_path([*base_path, "v2"]), deadline))
+        except (ModelNotFound, UnsupportedOperation):
+            return None
+
+    def only_model(self, url: ModelURL, deadline: Deadline) -> str:
+        """The name of the model, when the URL has none and the server has one."""
+        path = server_path([*url.base_path, "v2", "repository", "index"])
+        try:
+            index = self.post(path, b"{}", deadline)
+        except (ModelNotFound, UnsupportedOperation, InvalidInput) as exc:
+            raise InvalidURL(
+                f"{url.location} names no model, and the server does not list those it has: write "
+                f"the model's name after the host"
+            ) from exc
+        return choose_model(index, url.location, url.version)
+
+    def model_config(
+        self, path: str, extensions: frozenset[str] | None, deadline: Deadline
+    ) -> Mapping[str, Any] | None:
+        """The model's configuration; None from a server that has none."""
+        if extensions is not None and "model_configuration" not in extensions:
+            return None
+        try:
+            return parse_object(self.get(f"{path}/config", deadline), "the model's configuration")
+        except (ModelNotFound, UnsupportedOperation, InvalidInput, ProtocolError):
+            if extensions is not None:
+                raise
+            return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+
+def _body_head(message: InferMessage) -> bytes:
+    """The headers that describe the body, the end of the head, and the JSON that follows it."""
+    if message.binary:
+        kind = b"%b: %d\r\ncontent-type: application/octet-stream" % (
+            HEADER_LENGTH.encode(),
+            len(message.header),
+        )
+    else:
+        kind = b"content-type: application/json"
+    return b"%b\r\ncontent-length: %d\r\n\r\n%b" % (kind, message.length, message.header)
+
+
+def _refuse_framing(headers: Mapping[str, str], error: type[InferError]) -> None:
+    for name in headers:
+        if name.lower() in _FRAMING_HEADERS:
+            raise error(f"the header {name.lower()!r} is not for callers: remove it")
+
+
+def _require_json_forms(metadata: ModelMetadata) -> None:
+    for spec in (*metadata.inputs, *metadata.outputs):
+        if binary_only(spec.dtype):
+            raise UnsupportedOperation(
+                f"{spec} has no form in JSON, and this server has no binary tensor extension: use "
+                "grpc://"
+            )

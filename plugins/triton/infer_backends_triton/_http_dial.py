@@ -1,0 +1,249 @@
+"""Reaching a server: name resolution, TCP, TLS, all within one bound."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from infer_backends.plugin import (
+    Deadline,
+    DeadlineExceeded,
+    InferError,
+    InvalidURL,
+    TLSError,
+    Unavailable,
+)
+from infer_backends_triton._settings import ConnectionSettings
+
+_Address = tuple[Any, ...]
+_Candidate = tuple[int, _Address]
+
+
+def make_tls_context(settings: ConnectionSettings) -> ssl.SSLContext | None:
+    """What TLS needs, read from the files of the settings; None for a plain connection.
+
+    Raises:
+        InvalidURL: A file is not what its option says.
+    """
+    if not settings.secure:
+        return None
+    option = "ca"
+    try:
+        context = ssl.create_default_context(cafile=settings.ca)
+        if settings.cert is not None:
+            option = "cert' or 'key"
+            # A password, even an empty one, keeps OpenSSL from asking for one on the terminal.
+            context.load_cert_chain(settings.cert, settings.key, password=b"")
+    except (OSError, ValueError) as exc:
+        raise InvalidURL(
+            f"the file of the option '{option}' is not usable: expected PEM, a key without a "
+            "password, and a certificate that belongs to it"
+        ) from exc
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def dial(
+    settings: ConnectionSettings,
+    context: ssl.SSLContext | None,
+    deadline: Deadline,
+    *,
+    known: bool = False,
+) -> socket.socket:
+    """A connected socket, after the TLS handshake if there is one.
+
+    Args:
+        settings: Whom to connect to.
+        context: What TLS needs; None for a plain connection.
+        deadline: When the call that needs the connection ends.
+        known: Whether this server was reached before. If not, one that closes the connection
+            during the TLS handshake is taken for one that does not speak TLS.
+
+    Raises:
+        Unavailable: The name does not resolve, nobody listens, or connecting took too long.
+        DeadlineExceeded: The call's own deadline came first.
+        TLSError: The certificate or the host name was not verified, or the other side does not
+            speak TLS.
+    """
+    bound = _Bound(settings, deadline)
+    candidates = _resolve(settings, bound)
+    failure: InferError | None = None
+    for tried, candidate in enumerate(candidates):
+        # One address that swallows packets must not take the time of the others.
+        share = bound.remaining() / (len(candidates) - tried)
+        try:
+            sock = _connect(candidate, share)
+        except OSError as exc:
+            failure = _connect_error(settings, exc, bound)
+            failure.__cause__ = exc
+            if bound.remaining() <= 0:
+                break
+            continue
+        return sock if context is None else _handshake(sock, context, settings, bound, known)
+    raise failure or Unavailable(f"{settings.host!r} has no address")
+
+
+class _Bound:
+    """The time for connecting: the connect timeout, or what is left of the call if that is less."""
+
+    __slots__ = ("_deadline", "_ends", "_settings")
+
+    def __init__(self, settings: ConnectionSettings, deadline: Deadline) -> None:
+        left = deadline.require(f"connecting to {settings.url}")
+        self._deadline = deadline
+        self._settings = settings
+        self._ends = time.monotonic() + min(left, settings.connect_timeout)
+
+    def remaining(self) -> float:
+        return max(0.0, min(self._ends - time.monotonic(), self._deadline.remaining()))
+
+    def require(self, doing: str) -> float:
+        """Seconds left, which are more than zero."""
+        left = self.remaining()
+        if left <= 0:
+            raise self.error(doing)
+        return left
+
+    def error(self, doing: str) -> InferError:
+        url, timeout = self._settings.url, self._settings.connect_timeout
+        if self._deadline.remaining() <= 0:
+            return DeadlineExceeded(f"the deadline passed while {doing} {url}")
+        return Unavailable(
+            f"{doing} {url} took longer than connect_timeout, {timeout:g} s: is the server there?"
+        )
+
+
+@dataclass(slots=True)
+class _Lookup:
+    """A name resolution under way: ``getaddrinfo`` cannot be told to stop."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+    candidates: list[_Candidate] = field(default_factory=list)
+    failure: OSError | UnicodeError | None = None
+
+    def run(self, host: str, port: int, key: tuple[int, str, int]) -> None:
+        try:
+            self.candidates = _getaddrinfo(host, port, 0)
+        except (OSError, UnicodeError) as exc:
+            self.failure = exc
+        finally:
+            _lookups.pop(key, None)
+            self.done.set()
+
+
+# At most one thread for each name, however many callers wait and give up. By process, since a
+# child of fork has none of its parent's threads. Operations on a dict are atomic.
+_lookups: dict[tuple[int, str, int], _Lookup] = {}
+
+
+def _resolve(settings: ConnectionSettings, bound: _Bound) -> list[_Candidate]:
+    host, port = settings.host, settings.port
+    try:
+        return _getaddrinfo(host, port, socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        pass  # A name, not an address.
+    key = (os.getpid(), host, port)
+    fresh = _Lookup()
+    lookup = _lookups.setdefault(key, fresh)
+    if lookup is fresh:
+        threading.Thread(
+            target=lookup.run, args=(host, port, key), name=f"resolve {host}", daemon=True
+        ).start()
+    if not lookup.done.wait(bound.require("resolving the name of")):
+        raise bound.error("resolving the name of")
+    if lookup.failure is not None:
+        raise Unavailable(
+            f"the host name {host!r} of {settings.url} does not resolve: check its spelling, and "
+            "the network"
+        ) from lookup.failure
+    return lookup.candidates
+
+
+def _getaddrinfo(host: str, port: int, flags: int) -> list[_Candidate]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def _connect(candidate: _Candidate, timeout: float) -> socket.socket:
+    family, address = candidate
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Zero would mean "do not block".
+        sock.settimeout(max(timeout, 0.001))
+        sock.connect(address)
+        # Requests are written in few large pieces; waiting for more only delays the last one.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _connect_error(settings: ConnectionSettings, exc: OSError, bound: _Bound) -> InferError:
+    if isinstance(exc, TimeoutError):
+        return bound.error("connecting to")
+    reason = os.strerror(exc.errno) if exc.errno else type(exc).__name__
+    return Unavailable(
+        f"cannot connect to {settings.url}: {reason.lower()}; is the server running at "
+        f"{settings.address}?"
+    )
+
+
+def _handshake(
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    settings: ConnectionSettings,
+    bound: _Bound,
+    known: bool,
+) -> ssl.SSLSocket:
+    secure: socket.socket = sock
+    try:
+        sock.settimeout(bound.require("starting TLS with"))
+        # A name's final dot is for resolving it; certificates don't have it.
+        wrapped = context.wrap_socket(
+            sock, server_hostname=settings.host.rstrip("."), do_handshake_on_connect=False
+        )
+        secure = wrapped
+        wrapped.do_handshake()
+    except OSError as exc:
+        secure.close()
+        raise _handshake_error(settings, exc, bound, known) from exc
+    except BaseException:
+        secure.close()
+        raise
+    return wrapped
+
+
+def _handshake_error(
+    settings: ConnectionSettings, exc: OSError, bound: _Bound, known: bool
+) -> InferError:
+    if isinstance(exc, TimeoutError):
+        return bound.error("the TLS handshake with")
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return TLSError(
+            f"the certificate of {settings.url} was not verified: {exc.verify_message} (give the "
+            "authority that signed it: ca=FILE)"
+        )
+    if not isinstance(exc, ssl.SSLError):
+        return Unavailable(f"the connection to {settings.url} was reset in the TLS handshake")
+    if not is_end_of_tls(exc):
+        return TLSError(f"the TLS handshake with {settings.url} failed: {tls_reason(exc)}")
+    closed = f"{settings.url} closed the connection during the TLS handshake"
+    return Unavailable(closed) if known else TLSError(f"{closed}: does this port speak TLS?")
+
+
+def is_end_of_tls(exc: ssl.SSLError) -> bool:
+    """Whether the other side closed the connection, politely or not."""
+    return isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+
+
+def tls_reason(exc: ssl.SSLError) -> str:
+    """What OpenSSL says was wrong, in words."""
+    reason = exc.reason or "unknown reason"
+    hint = " (does this port speak TLS at all?)" if reason == "WRONG_VERSION_NUMBER" else ""
+    return reason.lower().replace("_", " ") + hint
