@@ -1,1 +1,1 @@
-"""placeholder"""
+"""onnxruntime in this process, for infer_backends."""

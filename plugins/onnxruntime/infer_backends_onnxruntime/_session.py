@@ -1,0 +1,190 @@
+"""Make an onnxruntime session from a file, on the device that was asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from infer_backends.plugin import (
+    InferError,
+    InvalidURL,
+    ModelNotFound,
+    OpenOptions,
+    PermissionDenied,
+    UnsupportedOperation,
+)
+from infer_backends_onnxruntime._cuda import why_not
+from infer_backends_onnxruntime._devices import CPU, Device, parse_device
+from infer_backends_onnxruntime._errors import load_error
+from infer_backends_onnxruntime._graph import declared_tensors
+
+_LOGGER = logging.getLogger(__name__)
+_MOST_THREADS = 1024
+_FATAL = 4  # Everything below it is raised as well: printing it would say it twice.
+_LEVELS = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What shows that a file is still the one that was opened."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """All that it takes to make the same session again, in this process or a forked one.
+
+    Attributes:
+        path: The file's absolute path.
+        location: The model's URL, for messages.
+        device: What to run on.
+        threads: Threads within one operator; 0 is the runtime's choice.
+        optimization: ``none``, ``basic``, ``extended`` or ``all``.
+    """
+
+    path: str
+    location: str
+    device: Device
+    threads: int
+    optimization: str
+
+    @classmethod
+    def from_options(cls, path: str, location: str, options: OpenOptions) -> SessionSpec:
+        """The spec of a model at ``path``, which may be relative to the working directory.
+
+        Raises:
+            InvalidURL: An option has a wrong value.
+            ModelNotFound: The path is relative, and the working directory is gone.
+        """
+        threads = options["threads"]
+        if not 0 <= threads <= _MOST_THREADS:
+            raise InvalidURL(
+                f"the option 'threads' has a wrong value: expected 0 to {_MOST_THREADS}"
+            )
+        device = parse_device(options["device"])
+        try:
+            # Not abspath: it would take "link/.." for nothing.
+            absolute = str(Path.cwd() / path) if not Path(path).is_absolute() else path
+        except OSError as exc:
+            raise ModelNotFound(
+                f"{location!r} is a relative path, and the working directory is gone: give an "
+                "absolute path"
+            ) from exc
+        return cls(absolute, location, device, threads, options["optimization"])
+
+
+def file_state(spec: SessionSpec) -> FileState:
+    """The state of the model's file, which must be a readable regular file.
+
+    Raises:
+        ModelNotFound: It is not there, or is something else.
+        PermissionDenied: It may not be read.
+        UnsupportedOperation: Its name is one that onnxruntime cannot open.
+    """
+    try:
+        found = Path(spec.path).stat()
+        if not stat.S_ISREG(found.st_mode):
+            what = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
+            raise ModelNotFound(f"{spec.location!r} is {what}: give the path of an .onnx file")
+        os.close(os.open(spec.path, os.O_RDONLY))
+    except PermissionError as exc:
+        raise PermissionDenied(
+            f"{spec.location!r} may not be read: check its permissions, and its folder's"
+        ) from exc
+    except OSError as exc:
+        raise ModelNotFound(
+            f"there is no model at {spec.location!r} ({exc.strerror}); a relative path starts at "
+            "the working directory"
+        ) from exc
+    try:
+        spec.path.encode()
+    except UnicodeEncodeError as exc:
+        raise UnsupportedOperation(
+            f"the path of {spec.location!r} is not UTF-8, and onnxruntime opens no other: rename it"
+        ) from exc
+    return FileState(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def make_session(runtime: ModuleType, spec: SessionSpec) -> Any:
+    """An ``InferenceSession`` that runs on the device of ``spec``.
+
+    Raises:
+        MissingDependency: The device needs packages or libraries that are not there.
+        UnsupportedOperation: The device, or something in the model, cannot be had.
+        ProtocolError: The file is not a valid model.
+    """
+    if spec.device.kind == "auto":
+        return _make_best(runtime, spec)
+    wanted = spec.device.provider
+    if wanted != CPU:
+        problem = why_not(runtime, wanted, spec.device.index)
+        if problem is not None:
+            raise problem
+    session = _make(runtime, spec, spec.device)
+    used = session.get_providers()
+    if used[0] != wanted:
+        raise UnsupportedOperation(
+            f"{wanted} did not start for {spec.location!r}, and onnxruntime would go on with "
+            f"{used[0]}: open the model with device=auto to allow that"
+        )
+    return session
+
+
+def _make_best(runtime: ModuleType, spec: SessionSpec) -> Any:
+    """CUDA if it really works, else the CPU.
+
+    TensorRT has to be asked for by name: it builds an engine for every new shape, for minutes.
+    """
+    if why_not(runtime, spec.device.provider, spec.device.index) is None:
+        try:
+            return _make(runtime, spec, spec.device)
+        except InferError as exc:
+            session = _make(runtime, spec, Device("cpu"))  # The model's own fault shows here again.
+            _LOGGER.warning("%s runs on the CPU: CUDA did not start: %s", spec.location, exc)
+            return session
+    return _make(runtime, spec, Device("cpu"))
+
+
+def _make(runtime: ModuleType, spec: SessionSpec, device: Device) -> Any:
+    options = runtime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = spec.threads or _threads_allowed()
+    options.graph_optimization_level = getattr(
+        runtime.GraphOptimizationLevel, _LEVELS[spec.optimization]
+    )
+    try:
+        # Without enable_fallback=0 it prints, and goes on with another provider.
+        session = runtime.InferenceSession(
+            spec.path, options, providers=device.providers, enable_fallback=0
+        )
+    except Exception as exc:
+        declared = declared_tensors(spec.path)
+        raise load_error(exc, spec.location, runtime.__version__, declared) from exc
+    session.disable_fallback()
+    return session
+
+
+def _threads_allowed() -> int:
+    """0, the runtime's choice, unless this process is confined to some of the processors.
+
+    onnxruntime would start a thread for each of the machine's, and complain on stderr that it
+    cannot pin them.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    allowed = len(os.sched_getaffinity(0))
+    return allowed if allowed < (os.cpu_count() or 1) else 0
