@@ -1,8 +1,8 @@
 """The Python environment of the tests' Triton: NumPy 1.x, whatever the client side has.
 
-``python tests/servers/environment.py [PATH]`` builds it, if it is not there yet. Safe to run several
-times at once: one builds, the others wait for it. Without PATH it is the folder that the variable
-``INFER_BACKENDS_TRITON_ENVIRONMENT`` names, or ``.tox/server``.
+``python tests/servers/environment.py [PATH]`` builds it, if it is not there yet. Safe to run
+several times at once: one builds, the others wait for it. Without PATH it is the folder that the
+variable ``INFER_BACKENDS_TRITON_ENVIRONMENT`` names, or ``.tox/server``.
 """
 
 from __future__ import annotations
@@ -78,10 +78,11 @@ def _find_uv() -> str:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
 
 
 if __name__ == "__main__":
-    print(build(Path(sys.argv[1])) if len(sys.argv) > 1 else find_or_build())
+    chosen = build(Path(sys.argv[1])) if len(sys.argv) > 1 else find_or_build()
+    sys.stdout.write(f"{chosen}\n")

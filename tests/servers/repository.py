@@ -1,4 +1,4 @@
-"""A model repository for a real Triton: one small model for each thing that a client must get right.
+"""A model repository for a real Triton: a small model for each thing that a client must get right.
 
 Every model is in Python. ``python -m tests.servers.repository PATH`` writes it for use by hand.
 
@@ -262,7 +262,7 @@ def _write(
 
 
 def _tensor(tensor: Tensor) -> str:
-    """The config of a tensor; ``?`` after its name makes it optional, ``=`` without its dimension inside."""
+    """The config of a tensor; after its name, ``?`` is optional, ``=`` reshaped to ``[]``."""
     name, dtype, dims = tensor
     datatype = "STRING" if dtype == "BYTES" else dtype
     text = f'name: "{name.rstrip("?=")}" data_type: TYPE_{datatype} dims: {list(dims)}'

@@ -247,7 +247,7 @@ class LocalTriton:
             return False
         return True
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """In a forked child: the server and the ports are the parent's."""
         self._lock = threading.RLock()  # a thread that is not here may have held it
         for port in self._reserved:
@@ -266,7 +266,7 @@ class _Run:
         self.log = self.workspace / "server.log"
         try:
             self.process = ServerProcess(
-                environment.python, self.workspace, self.shm_prefix, _GRACE
+                environment.facts.python, self.workspace, self.shm_prefix, _GRACE
             )
         except BaseException:
             shutil.rmtree(self.workspace, ignore_errors=True)
@@ -276,17 +276,16 @@ class _Run:
 
     def launch(self, arguments: Sequence[str], environment: Environment) -> None:
         """Start the server with ``arguments``."""
-        assert environment.pytriton is not None
-        variables = environment.own_variables()
+        variables = environment.variables()
         libraries = [
             str(self.workspace / "lib"),
-            str(environment.pytriton.parent / "nvidia_pytriton.libs"),
+            str(environment.libraries),
             variables.get("LD_LIBRARY_PATH", ""),
         ]
         variables["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
         # Nothing is left behind in the repository of the user either.
         variables["PYTHONDONTWRITEBYTECODE"] = "1"
-        program = environment.pytriton / "tritonserver" / "bin" / "tritonserver"
+        program = environment.server / "bin" / "tritonserver"
         self.process.launch([str(program), *arguments], variables, self.log)
 
     def read_log(self) -> str:
@@ -309,15 +308,14 @@ class _Run:
 
     def _lay_out(self, environment: Environment) -> None:
         """Make the folders that the server is told of, out of links to the wheel's files."""
-        assert environment.pytriton is not None
         backend = self.workspace / "backends" / "python"
         backend.mkdir(parents=True)
-        for source in (environment.pytriton / "tritonserver" / "backends" / "python").iterdir():
+        for source in (environment.server / "backends" / "python").iterdir():
             (backend / source.name).symlink_to(source)
         (backend / environment.stub.name).symlink_to(environment.stub)
         # The interpreter's own folder would bring other libraries along.
-        library = Path(environment.libpython or "")
         (self.workspace / "lib").mkdir()
+        library = environment.libpython
         if library.is_absolute():
             (self.workspace / "lib" / library.name).symlink_to(library)
 
@@ -340,7 +338,7 @@ def _is_ready(port: int) -> bool:
 
 def _forget_all() -> None:
     for server in list(_LIVE):
-        server._forget()
+        server.forget()
 
 
 _LIVE: weakref.WeakSet[LocalTriton] = weakref.WeakSet()

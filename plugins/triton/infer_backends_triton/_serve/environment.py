@@ -16,16 +16,19 @@ from infer_backends.plugin import InvalidInput, MissingDependency, UnsupportedOp
 
 #: Names the environment when none is given.
 VARIABLE = "INFER_BACKENDS_TRITON_ENVIRONMENT"
+#: Where the programs lie that the environment's own Python runs.
+PROGRAMS = Path(__file__).with_name("programs")
+
+_SERVER = "nvidia-pytriton==0.7.*"
 #: Variables that would make another interpreter import our packages instead of its own.
-_PYTHON_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__")
-_PROBE = Path(__file__).with_name("probe.py")
+_PYTHON_VARIABLES = frozenset({"PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE"})
 #: Seconds; creating a session of a large model takes some.
-_SCRIPT_TIMEOUT = 120.0
+_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Environment:
-    """What there is to know of a Python environment before a server is started from it.
+class Facts:
+    """What a Python environment says of itself.
 
     Attributes:
         prefix: Its folder.
@@ -51,26 +54,44 @@ class Environment:
     libpython: str | None
 
     @property
-    def stub(self) -> Path:
-        """The Python backend's program for this interpreter."""
-        assert self.pytriton is not None
-        version = f"{self.version[0]}.{self.version[1]}"
-        folder = self.pytriton / "tritonserver" / "python_backend_stubs" / version
-        return folder / "triton_python_backend_stub"
+    def python_version(self) -> str:
+        """The interpreter's version as text."""
+        return f"{self.version[0]}.{self.version[1]}"
 
     def pip_install(self, *packages: str) -> str:
         """The line that installs ``packages`` here."""
-        wanted = " ".join(
-            f'"{package}"' if set(package) & set("<>=*") else package for package in packages
-        )
-        return f"{self.python} -m pip install {wanted}"
+        quoted = (f'"{name}"' if set(name) & set("<>=*") else name for name in packages)
+        return f"{self.python} -m pip install {' '.join(quoted)}"
 
-    def own_variables(self) -> dict[str, str]:
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A Python environment that a server can be started from.
+
+    Attributes:
+        facts: What it says of itself.
+        server: The folder with Triton's programs.
+        libraries: The folder with their libraries.
+        stub: The Python backend's program for this interpreter.
+        libpython: The interpreter's shared library: a path, or a name that the linker finds.
+    """
+
+    facts: Facts
+    server: Path
+    libraries: Path
+    stub: Path
+    libpython: Path
+
+    def variables(self) -> dict[str, str]:
         """Our process environment, changed so that programs find this environment's Python."""
-        variables = _without_ours(self.current)
-        path = (str(self.python.parent), variables.get("PATH", ""))
+        variables = _variables(self.facts.current)
+        path = (str(self.facts.python.parent), variables.get("PATH", ""))
         variables["PATH"] = os.pathsep.join(filter(None, path))
         return variables
+
+    def ask(self, program: str, *arguments: str) -> Any:
+        """What one of the ``programs`` says when this environment's Python runs it."""
+        return _ask(self.facts.python, program, arguments, self.variables())
 
 
 def find_environment(path: str | os.PathLike[str] | None) -> Environment:
@@ -86,12 +107,10 @@ def find_environment(path: str | os.PathLike[str] | None) -> Environment:
         MissingDependency: A package or library is not installed there.
     """
     check_system(sys.platform, platform.machine())
-    source = "environment"
-    if path is None and os.environ.get(VARIABLE):
-        path, source = os.environ[VARIABLE], VARIABLE
-    environment = _probe(Path(path).absolute() if path is not None else None, source)
-    check_environment(environment)
-    return environment
+    if path is not None:
+        return check_facts(_read_facts(Path(path), "environment="))
+    named = os.environ.get(VARIABLE)
+    return check_facts(_read_facts(Path(named or sys.prefix), VARIABLE if named else "sys.prefix"))
 
 
 def check_system(system: str, machine: str) -> None:
@@ -103,74 +122,82 @@ def check_system(system: str, machine: str) -> None:
         )
 
 
-def check_environment(environment: Environment) -> None:
-    """Raise what keeps a server from being started from ``environment``, if anything does."""
-    python, version = environment.python, environment.version
-    if environment.implementation != "cpython" or not (3, 10) <= version <= (3, 12):
-        raise UnsupportedOperation(
-            f"Triton's Python backend needs CPython 3.10 to 3.12, and {python} is "
-            f"{environment.implementation} {version[0]}.{version[1]}: name an environment of "
-            f"another Python with environment= or {VARIABLE}"
+def check_facts(facts: Facts) -> Environment:
+    """The environment that ``facts`` describe, or the error that says what keeps it from serving.
+
+    Raises:
+        UnsupportedOperation: Its Python, C library or NumPy is not one that Triton runs with.
+        MissingDependency: A package or library is not installed there.
+    """
+    _check_python(facts)
+    server = facts.packages.get("nvidia-pytriton")
+    if server is None or facts.pytriton is None:
+        raise MissingDependency(
+            f"a local Triton needs the package nvidia-pytriton, which {facts.prefix} does not "
+            f"have; install it with: {facts.pip_install(_SERVER, 'numpy<2')}"
         )
-    if environment.glibc is None or environment.glibc < (2, 35):
-        found = "another C library"
-        if environment.glibc is not None:
-            found = f"glibc {environment.glibc[0]}.{environment.glibc[1]}"
+    _check_numpy(facts)
+    programs = facts.pytriton / "tritonserver"
+    folder = programs / "python_backend_stubs" / facts.python_version
+    stub = folder / "triton_python_backend_stub"
+    if not stub.exists():
+        raise UnsupportedOperation(
+            f"nvidia-pytriton {server} in {facts.prefix} has no Python backend for Python "
+            f"{facts.python_version}; install a version that has: {facts.pip_install(_SERVER)}"
+        )
+    if facts.libpython is None:
+        name = f"libpython{facts.python_version}"
+        raise MissingDependency(
+            f"Triton's Python backend needs the shared library {name}.so.1.0, which {facts.python} "
+            f"came without; install it (on Debian and Ubuntu: apt-get install {name})"
+        )
+    libraries = facts.pytriton.parent / "nvidia_pytriton.libs"
+    return Environment(facts, programs, libraries, stub, Path(facts.libpython))
+
+
+def _check_python(facts: Facts) -> None:
+    if facts.implementation != "cpython" or not (3, 10) <= facts.version <= (3, 12):
+        raise UnsupportedOperation(
+            f"Triton's Python backend needs CPython 3.10 to 3.12, and {facts.python} is "
+            f"{facts.implementation} {facts.python_version}: name an environment of another "
+            f"Python with environment= or {VARIABLE}"
+        )
+    if facts.glibc is None or facts.glibc < (2, 35):
+        found = f"glibc {facts.glibc[0]}.{facts.glibc[1]}" if facts.glibc else "another C library"
         raise UnsupportedOperation(
             f"a local Triton needs glibc 2.35 or later, and this system has {found}: use a newer "
             "distribution (Debian 12, Ubuntu 22.04, ...)"
         )
-    _check_packages(environment)
-    if environment.libpython is None:
-        name = f"libpython{version[0]}.{version[1]}"
-        raise MissingDependency(
-            f"Triton's Python backend needs the shared library {name}.so.1.0, which {python} came "
-            f"without: install it (on Debian and Ubuntu: apt-get install {name})"
-        )
 
 
-def _check_packages(environment: Environment) -> None:
-    server = environment.packages.get("nvidia-pytriton")
-    if server is None or environment.pytriton is None:
-        raise MissingDependency(
-            "a local Triton needs the package nvidia-pytriton, which is not installed in "
-            f"{environment.prefix}: {environment.pip_install('nvidia-pytriton==0.7.*', 'numpy<2')}"
-        )
-    if not environment.stub.exists():
-        raise UnsupportedOperation(
-            f"nvidia-pytriton {server} in {environment.prefix} has no Python backend for Python "
-            f"{environment.version[0]}.{environment.version[1]}: "
-            f"{environment.pip_install('nvidia-pytriton==0.7.*')}"
-        )
-    numpy = environment.packages.get("numpy")
+def _check_numpy(facts: Facts) -> None:
+    numpy = facts.packages.get("numpy")
     if numpy is None:
         raise MissingDependency(
-            f"Triton's Python backend needs NumPy 1.x, and {environment.prefix} has none: "
-            f"{environment.pip_install('numpy<2')}"
+            f"Triton's Python backend needs NumPy 1.x, and {facts.prefix} has none; install it "
+            f"with: {facts.pip_install('numpy<2')}"
         )
     if int(numpy.partition(".")[0]) >= 2:
         raise UnsupportedOperation(
-            f"Triton's Python backend returns empty tensors with NumPy 2, and {environment.prefix} "
-            f"has NumPy {numpy}: {environment.pip_install('numpy<2')}, or name another environment "
-            f"with environment= or {VARIABLE}"
+            f"Triton's Python backend returns empty tensors with NumPy 2, and {facts.prefix} has "
+            f"NumPy {numpy}: {facts.pip_install('numpy<2')}, or name another environment with "
+            f"environment= or {VARIABLE}"
         )
 
 
-def _probe(prefix: Path | None, source: str) -> Environment:
-    """Ask the interpreter of ``prefix`` (None: ours) about its environment; imports none of it."""
-    ours = Path(sys.prefix)
-    prefix = ours if prefix is None else prefix
-    current = prefix.resolve() == ours.resolve()
-    python = next(
-        (p for p in (prefix / "bin" / "python3", prefix / "bin" / "python") if p.exists()), None
-    )
+def _read_facts(prefix: Path, source: str) -> Facts:
+    """Ask the interpreter of ``prefix`` about its environment."""
+    prefix = prefix.absolute()
+    candidates = [prefix / "bin" / name for name in ("python3", "python")]
+    python = next((path for path in candidates if path.is_file()), None)
     if python is None:
         raise InvalidInput(
             f"{source} names {str(prefix)!r}, which is no Python environment: expected a folder "
             "with bin/python, such as python -m venv makes"
         )
-    answer = run_script(python, _PROBE, (), _without_ours(current))
-    return Environment(
+    current = prefix.resolve() == Path(sys.prefix).resolve()
+    answer = _ask(python, "probe.py", (), _variables(current))
+    return Facts(
         prefix=prefix,
         python=python,
         current=current,
@@ -183,32 +210,32 @@ def _probe(prefix: Path | None, source: str) -> Environment:
     )
 
 
-def _without_ours(current: bool) -> dict[str, str]:
+def _variables(current: bool) -> dict[str, str]:
     return {n: v for n, v in os.environ.items() if current or n not in _PYTHON_VARIABLES}
 
 
-def run_script(
-    python: Path, script: Path, arguments: tuple[str, ...], variables: Mapping[str, str]
+def _ask(
+    python: Path, program: str, arguments: tuple[str, ...], variables: Mapping[str, str]
 ) -> Any:
-    """What ``script`` prints, as JSON, when ``python`` runs it.
+    """What a program prints, as JSON.
 
     Raises:
         UnsupportedOperation: It could not be run, failed, or printed something else.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - our own script, the user's own interpreter
-            [str(python), str(script), *arguments],
+        done = subprocess.run(
+            [str(python), str(PROGRAMS / program), *arguments],
             env=dict(variables),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_SCRIPT_TIMEOUT,
+            timeout=_TIMEOUT,
             check=True,
         )
         return json.loads(done.stdout)
     except subprocess.CalledProcessError as exc:
         said = exc.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise UnsupportedOperation(
-            f"{python} could not run {script.name} (exit status {exc.returncode}): {said}"
+            f"{python} could not run {program} (exit status {exc.returncode}): {said}"
         ) from exc
     except (OSError, ValueError, subprocess.TimeoutExpired) as exc:
-        raise UnsupportedOperation(f"{python} could not run {script.name}: {exc}") from exc
+        raise UnsupportedOperation(f"{python} could not run {program}: {exc}") from exc

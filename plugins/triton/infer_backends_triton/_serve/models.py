@@ -65,7 +65,7 @@ def parse_models(models: Models) -> Repository | Sources:
     return Sources(sources)
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidInput(
             f"{name!r} cannot be a model's name: expected letters, digits, '_', '-', '+' and '.', "

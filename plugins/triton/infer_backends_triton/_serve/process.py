@@ -9,8 +9,10 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO, cast
 
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+from infer_backends_triton._serve.environment import PROGRAMS
+
 _MARGIN = 10.0  # seconds that the supervisor may take beyond its own grace period
 
 
@@ -33,14 +35,23 @@ class ServerProcess:
         self.pid: int | None = None
         self.status: int | None = None
         # A session of its own: Ctrl-C in the terminal is for us, not for the server.
-        self._supervisor = subprocess.Popen(  # noqa: S603 - our own script
-            [str(python), "-IS", str(_SUPERVISOR), str(workspace), shm_prefix, str(grace)],
+        self._supervisor = subprocess.Popen(
+            [
+                str(python),
+                "-IS",
+                str(PROGRAMS / "supervisor.py"),
+                str(workspace),
+                shm_prefix,
+                str(grace),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             bufsize=0,
         )
+        self._input = cast("IO[bytes]", self._supervisor.stdin)
+        self._output = cast("IO[bytes]", self._supervisor.stdout)
 
     def launch(self, argv: Sequence[str], variables: Mapping[str, str], log: Path) -> None:
         """Start the server; returns when it runs, or could not be run."""
@@ -65,7 +76,7 @@ class ServerProcess:
             self._say(how)
             self._listen(time.monotonic() + self._grace + _MARGIN)
         self._say("done")
-        self.disown()
+        self._close()
         try:
             self._supervisor.wait(_MARGIN)
         except subprocess.TimeoutExpired:
@@ -73,30 +84,27 @@ class ServerProcess:
             self._supervisor.kill()
             self._supervisor.wait()
 
-    def disown(self) -> None:
-        """Close our ends of the pipes; in a forked child, this leaves the server to our parent."""
-        for pipe in (self._supervisor.stdin, self._supervisor.stdout):
-            assert pipe is not None
-            pipe.close()
-
     def abandon(self) -> None:
-        """In a forked child: make sure that nothing here speaks of the parent's processes."""
-        self.disown()
+        """In a forked child: let go of the pipes, and so leave the server to the parent."""
+        self._close()
+        self._ended = True
         self._supervisor.returncode = 0  # or Popen would complain, in the child, that it runs
 
+    def _close(self) -> None:
+        self._input.close()
+        self._output.close()
+
     def _say(self, line: str) -> None:
-        assert self._supervisor.stdin is not None
         rest = memoryview(line.encode() + b"\n")
         try:
             while rest:
-                rest = rest[os.write(self._supervisor.stdin.fileno(), rest) :]
+                rest = rest[os.write(self._input.fileno(), rest) :]
         except BrokenPipeError:
             return  # it has ended; _listen will notice
 
     def _listen(self, end: float, *, until_pid: bool = False) -> None:
         """Read what the supervisor says until the server has ended, or ``end`` has come."""
-        assert self._supervisor.stdout is not None
-        source = self._supervisor.stdout.fileno()
+        source = self._output.fileno()
         while self.status is None and not (until_pid and self.pid is not None):
             readable, _, _ = select.select([source], [], [], max(0.0, end - time.monotonic()))
             if not readable:

@@ -16,10 +16,7 @@ from infer_backends.plugin import (
     TensorSpec,
     UnsupportedOperation,
 )
-from infer_backends_triton._serve.environment import Environment, run_script
-
-_MODEL = Path(__file__).with_name("onnx_model.py")
-_DESCRIBE = Path(__file__).with_name("describe_onnx.py")
+from infer_backends_triton._serve.environment import PROGRAMS, Environment
 
 _DATATYPES = {
     "tensor(bool)": DataType.BOOL,
@@ -54,13 +51,13 @@ def read_signature(path: Path, environment: Environment) -> Signature:
         InvalidInput: The file is no ONNX model that it can load.
         UnsupportedOperation: A tensor of a type that Triton's Python backend cannot pass on.
     """
-    if not {"onnxruntime", "onnxruntime-gpu"} & environment.packages.keys():
+    facts = environment.facts
+    if not {"onnxruntime", "onnxruntime-gpu"} & facts.packages.keys():
         raise MissingDependency(
-            f"to serve {str(path)!r}, onnxruntime has to be installed in {environment.prefix}: "
-            f"{environment.pip_install('onnxruntime')}"
+            f"to serve {str(path)!r}, onnxruntime has to be in {facts.prefix}; install it with: "
+            f"{facts.pip_install('onnxruntime')}"
         )
-    arguments = (str(path),)
-    answer = run_script(environment.python, _DESCRIBE, arguments, environment.own_variables())
+    answer = environment.ask("describe_onnx.py", str(path))
     if "error" in answer:
         raise InvalidInput(f"onnxruntime cannot load {str(path)!r}: {answer['error']}")
     return Signature(
@@ -87,7 +84,7 @@ def write_model(folder: Path, name: str, path: Path, signature: Signature, threa
     """
     version = folder / "1"
     version.mkdir(parents=True)
-    shutil.copyfile(_MODEL, version / "model.py")
+    shutil.copyfile(PROGRAMS / "onnx_model.py", version / "model.py")
     (version / "source.json").write_text(
         json.dumps({"path": str(path), "threads": threads}), encoding="utf-8"
     )

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import glob
 import json
 import os
 import select
@@ -32,10 +31,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps the regions
 _OWNER_CHECK = 1.0  # seconds between looks at who our parent is
 
 
@@ -114,7 +115,7 @@ class Server:
                 os._exit(1)
 
         with open(command["log"], "ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - the owner's own command
+            process = subprocess.Popen(
                 command["argv"],
                 env=command["env"],
                 stdin=subprocess.DEVNULL,
@@ -126,7 +127,6 @@ class Server:
             )
         self.pid = process.pid
         process.returncode = 0  # reaped here, not by Popen
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def has_ended(self) -> bool:
         """Whether the server itself has ended; reaps what there is to reap."""
@@ -147,9 +147,8 @@ class Server:
             if not self.has_ended():
                 self._signal(signal.SIGKILL)
         self._kill_orphans()
-        for path in glob.glob(f"/dev/shm/{glob.escape(self._shm_prefix)}*"):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        for path in _SHARED_MEMORY.glob(f"{self._shm_prefix}*"):
+            path.unlink(missing_ok=True)
         return self._status if self._status is not None else 0
 
     def _signal(self, number: int) -> None:
@@ -179,14 +178,12 @@ class Server:
 
 def _children() -> list[int]:
     """Our children, zombies among them, as /proc has them."""
-    me, found = os.getpid(), []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as stat:
-                    fields = stat.read().rpartition(")")[2].split()
-                if int(fields[1]) == me:
-                    found.append(int(entry))
+    me, found = str(os.getpid()), []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name, in parentheses, may hold anything; then come the state and the parent.
+            if stat.read_text(errors="replace").rpartition(")")[2].split()[1] == me:
+                found.append(int(stat.parent.name))
     return found
 
 

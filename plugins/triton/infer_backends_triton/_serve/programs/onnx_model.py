@@ -4,12 +4,12 @@ Copied beside a ``source.json`` into each model's version folder; runs inside th
 """
 
 import json
-import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-import triton_python_backend_utils as pb_utils
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 
@@ -18,9 +18,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the file that ``source.json`` names."""
-        folder = os.path.dirname(os.path.abspath(__file__))
-        with open(os.path.join(folder, "source.json"), encoding="utf-8") as file:
-            source = json.load(file)
+        folder = Path(args["model_repository"], args["model_version"])
+        source = json.loads((folder / "source.json").read_text(encoding="utf-8"))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = source["threads"]
@@ -43,10 +42,11 @@ class TritonPythonModel:
             results = self.session.run(names, feeds)
         except (ValueError, onnxruntime_pybind11_state.InvalidArgument) as exc:
             return _error(exc, pb_utils.TritonError.INVALID_ARG)
-        except Exception as exc:  # onnxruntime's classes have no common base of their own
+        except Exception as exc:  # noqa: BLE001 - onnxruntime's classes have no common base of their own
             return _error(exc, pb_utils.TritonError.INTERNAL)
+        outputs = zip(names, results, strict=True)
         return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, _encode(value)) for name, value in zip(names, results)]
+            [pb_utils.Tensor(name, _encode(value)) for name, value in outputs]
         )
 
     def feed(self, request: Any, node: Any) -> Any:
