@@ -81,9 +81,7 @@ def train(digits: Digits) -> Weights:
     mean = pixels.mean(axis=0)
     # Some pixels never change: they say nothing, whatever they are divided by.
     scale = np.where(pixels.std(axis=0) > 0, pixels.std(axis=0), 1.0)
-    network = MLPClassifier(
-        (HIDDEN,), alpha=1.0, solver="lbfgs", max_iter=1000, random_state=SEED
-    )
+    network = MLPClassifier((HIDDEN,), alpha=1.0, solver="lbfgs", max_iter=1000, random_state=SEED)
     network.fit((pixels - mean) / scale, digits.labels)
     (first, second), (first_bias, second_bias) = network.coefs_, network.intercepts_
     hidden = first / scale[:, None]
@@ -96,7 +94,8 @@ def train(digits: Digits) -> Weights:
 def predict(weights: Weights, images: NDArray[np.uint8]) -> NDArray[np.intp]:
     """The digit that the network sees in each image."""
     hidden = np.maximum(images.astype(np.float32) @ weights.hidden + weights.hidden_bias, 0)
-    return np.argmax(hidden @ weights.output + weights.output_bias, axis=1)
+    logits = hidden @ weights.output + weights.output_bias
+    return np.asarray(np.argmax(logits, axis=1))
 
 
 def model_bytes(weights: Weights) -> bytes:
@@ -122,7 +121,7 @@ def model_bytes(weights: Weights) -> bytes:
         doc_string="Handwritten digits of 8 x 8 pixels from 0 to 16, to the probability of each.",
     )
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def read_weights(model: bytes) -> Weights:

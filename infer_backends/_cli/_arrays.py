@@ -1,0 +1,121 @@
+"""Arrays in ``.npy`` and ``.npz`` files. Nothing is ever unpickled, and nothing pickled.
+
+BYTES tensors are written as NumPy's fixed-length strings. Those drop NULs at the end, so a tensor
+that has some is refused rather than changed. BF16, which NumPy's files lack, is written as float32.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from infer_backends._backend import Array
+
+# What NumPy and zipfile raise on files that are not what they should be; some are hostile.
+_BROKEN = (
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class BadFile(Exception):
+    """A file does not hold what its name promises. The message says what is wrong with it."""
+
+
+def read_npy(path: Path) -> Array:
+    """The array of an ``.npy`` file.
+
+    Raises:
+        BadFile: It holds none, or one of Python objects.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return _read_array(file, "it")
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """All arrays of an ``.npz`` file, by name.
+
+    Raises:
+        BadFile: It is none, or has a member that holds no array, or one of Python objects.
+        OSError: It cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+            if len(set(members)) != len(members):
+                raise BadFile("it has two members of one name")
+            return {name.removesuffix(".npy"): _read_member(archive, name) for name in members}
+    except _BROKEN as exc:
+        raise BadFile(f"it is no .npz file ({type(exc).__name__})") from exc
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> Array:
+    with archive.open(name) as file:
+        return _read_array(file, f"its member {name!r}")
+
+
+def _read_array(file: IO[bytes], subject: str) -> Array:
+    try:
+        array: Array = np.lib.format.read_array(file, allow_pickle=False)
+    except _BROKEN as exc:
+        if "allow_pickle" in str(exc):
+            raise BadFile(
+                f"{subject} holds Python objects (a pickle), which are never loaded; save strings "
+                "as fixed-length arrays, or as JSON"
+            ) from exc
+        raise BadFile(f"{subject} holds no NumPy array ({type(exc).__name__})") from exc
+    return array
+
+
+def write_npy(path: Path, name: str, array: Array) -> None:
+    """Write one array into an ``.npy`` file.
+
+    Raises:
+        BadFile: The format cannot hold this array.
+        OSError: The file cannot be written.
+    """
+    stored = _storable(name, array)
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, stored, allow_pickle=False)
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays into an ``.npz`` file, whatever their names (``numpy.savez`` takes few).
+
+    Raises:
+        BadFile: The format cannot hold one of these arrays.
+        OSError: The file cannot be written.
+    """
+    stored = {name: _storable(name, array) for name, array in arrays.items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in stored.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _storable(name: str, array: Array) -> Array:
+    if array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    if array.dtype != object:
+        return array
+    if any(bytes(element).endswith(b"\0") for element in array.reshape(-1).tolist()):
+        raise BadFile(
+            f"output {name!r} has strings that end in NUL, which NumPy's files drop: "
+            "write a .json file instead"
+        )
+    return array.astype(np.bytes_)

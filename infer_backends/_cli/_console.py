@@ -1,0 +1,48 @@
+"""Where the command prints: plain text in a pipe, colours in a terminal that wants them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
+
+#: The width of what is not a terminal, in columns: wide, so that lines can be searched.
+_WIDE = 200
+
+
+def console() -> Console:
+    """A console on standard output, as it is now."""
+    found = Console(highlight=False)
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        found = Console(highlight=False, width=_WIDE)
+    return found
+
+
+def note(text: str) -> None:
+    """One plain line on standard error."""
+    click.echo(one_line(text), err=True)
+
+
+def one_line(text: str) -> str:
+    """``text`` without line breaks, escape sequences and other controls of a terminal."""
+    return _CONTROL.sub(" ", text)
+
+
+def plain(text: object, style: str = "") -> Text:
+    """Text of others for a table: its square brackets and escape sequences do nothing."""
+    return Text(one_line(str(text)), style, overflow="fold")
+
+
+def table(*headings: str) -> Table:
+    """An empty table with a line under its headings."""
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 3, 0, 0))
+    for heading in headings:
+        found.add_column(heading)
+    return found

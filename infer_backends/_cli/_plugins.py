@@ -1,0 +1,85 @@
+"""``infer-backends plugins``: which schemes there are, and whether they work here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import click
+
+from infer_backends._cli._console import console, one_line, plain, table
+from infer_backends._cli._failures import traceback_option
+from infer_backends._cli._json import document
+from infer_backends._errors import MissingDependency
+from infer_backends._registry import DISABLE, REGISTRY, PluginInfo
+
+_STYLES = {"ready": "green", "disabled": "dim", "missing": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One scheme of one distribution, and how it fares.
+
+    Attributes:
+        scheme: The scheme, as in a URL.
+        distribution: What was installed; empty for a scheme registered in this process.
+        version: Its version.
+        state: ``ready``, ``disabled``, ``conflict``, ``missing`` (a package) or ``broken``.
+        reason: Why it is not ready, and what to do; empty when it is.
+    """
+
+    scheme: str
+    distribution: str
+    version: str
+    state: str
+    reason: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@traceback_option
+def plugins(as_json: bool) -> None:
+    """List the URL schemes of the installed plugins, and whether they work here."""
+    rows = [_examine(info) for info in REGISTRY.plugins()]
+    if as_json:
+        click.echo(document([asdict(row) for row in rows]), nl=False)
+    elif not rows:
+        click.echo("no plugins are installed: pip install 'infer-backends[demo]' brings all three")
+    else:
+        _show(rows)
+
+
+def _examine(info: PluginInfo) -> Row:
+    state, reason = _state(info)
+    return Row(info.scheme, info.distribution, info.version, state, one_line(reason))
+
+
+def _state(info: PluginInfo) -> tuple[str, str]:
+    if info.disabled:
+        return "disabled", f"by {DISABLE}"
+    # The registry's error names both owners of a conflict, and says how to choose.
+    error = REGISTRY.check(info)
+    if error is None:
+        return "ready", ""
+    if info.conflict:
+        return "conflict", str(error)
+    return ("missing" if isinstance(error, MissingDependency) else "broken"), str(error)
+
+
+def _show(rows: list[Row]) -> None:
+    listing = table("scheme", "distribution", "version", "state")
+    for row in rows:
+        listing.add_row(
+            plain(row.scheme, "bold"),
+            plain(row.distribution or "(this program)"),
+            plain(row.version or "-"),
+            plain(row.state, _STYLES.get(row.state, "red")),
+        )
+    out = console()
+    out.print(listing)
+    # One line for each reason, however many schemes share it.
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.reason:
+            reasons.setdefault((row.state, row.reason), []).append(row.scheme)
+    for (state, reason), schemes in reasons.items():
+        out.print(plain(f"{', '.join(schemes)} ({state}): {reason}"), soft_wrap=True)
