@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -14,7 +13,11 @@ from infer_backends._backend import Backend
 from infer_backends._errors import InferError, MissingDependency, PluginError
 from infer_backends._hookspecs import API_VERSION, PROJECT
 from infer_backends._options import CORE_OPTIONS, OpenOptions, Option
+from infer_backends._tensors import ModelMetadata
 from infer_backends._url import ModelURL
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 API_ATTRIBUTE = "INFER_BACKENDS_API"
 
@@ -51,12 +54,13 @@ class LoadedPlugin:
     def open(self, url: ModelURL, options: OpenOptions) -> Backend:
         """Open a model."""
         backend = self._call("open", self.hook.infer_backends_open, url=url, options=options)
-        if not isinstance(backend, Backend):
+        if not self._call("open", _is_backend, backend=backend):
             raise PluginError(
                 f"{self.owner}: infer_backends_open returned {type(backend).__name__}, which is no "
-                "Backend (metadata, infer, close)"
+                "Backend: it needs metadata (a ModelMetadata), infer and close"
             )
-        return backend
+        checked: Backend = backend
+        return checked
 
     def check(self, scheme: str) -> None:
         """Raise what keeps the scheme from being used on this machine, if anything does."""
@@ -73,6 +77,10 @@ class LoadedPlugin:
                 f"{self.owner}: infer_backends_{name} raised {type(exc).__name__}; a plugin raises "
                 "only the library's errors"
             ) from exc
+
+
+def _is_backend(backend: object) -> bool:
+    return isinstance(backend, Backend) and isinstance(backend.metadata, ModelMetadata)
 
 
 def load_entry_point(entry_point: EntryPoint) -> LoadedPlugin:
@@ -93,7 +101,8 @@ def load_entry_point(entry_point: EntryPoint) -> LoadedPlugin:
         ) from exc
     except (Exception, SystemExit) as exc:
         raise PluginError(
-            f"{owner} failed to import: {type(exc).__name__}: {exc}; install another version of it, "
+            f"{owner} failed to import: {type(exc).__name__}: {_one_line(exc)}; install "
+            "another version of it, "
             "or report this to its author"
         ) from exc
     return load_plugin(plugin, owner)
@@ -123,12 +132,16 @@ def load_plugin(plugin: object, owner: str) -> LoadedPlugin:
         manager.register(plugin)
         manager.check_pending()
     except pluggy.PluginValidationError as exc:
-        raise PluginError(f"{owner} breaks the plugin contract: {exc}") from exc
+        raise PluginError(f"{owner} breaks the plugin contract: {_one_line(exc)}") from exc
     if not manager.hook.infer_backends_open.get_hookimpls():
         raise PluginError(
             f"{owner} has no infer_backends_open hook: define that function, marked with @hookimpl"
         )
     return LoadedPlugin(owner, manager.hook)
+
+
+def _one_line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())
 
 
 def describe(entry_point: EntryPoint) -> str:

@@ -203,7 +203,9 @@ class Registry:
         import difflib
 
         near = difflib.get_close_matches(scheme, {*schemes, *_KNOWN}, n=1)
-        return f"{text}. Did you mean {near[0]!r}?" if near else text
+        if near:
+            return f"{text}. Did you mean {near[0]!r}?"
+        return f"{text}. A URL starts with its scheme, as in http://host:8000/model"
 
 
 class Registration:

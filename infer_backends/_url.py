@@ -72,13 +72,13 @@ class ModelURL:
         _require_clean(text)
         scheme = found.group(1).lower()
         rest = text[found.end() :]
-        if "." in scheme:
-            raise InvalidURL(f"a scheme has no '.' in it: write {scheme.replace('.', '+')!r}")
-        if re.match(r"\d+(/|\?|\Z)", rest):
+        if (scheme == "localhost" or "." in scheme) and re.match(r"\d+(/|\?|\Z)", rest):
             raise InvalidURL(
                 f"{mask_text(text)!r} has no scheme: write http://{mask_text(text)}, "
                 "or grpc:// before the host"
             )
+        if "." in scheme:
+            raise InvalidURL(f"a scheme has no '.' in it: write {scheme.replace('.', '+')!r}")
         rest, _, query = rest.partition("?")
         options = _parse_query(query, text) if "?" in text else ()
         if rest.startswith("//") and not rest.startswith("///"):
@@ -110,7 +110,7 @@ class ModelURL:
 
     @property
     def location(self) -> str:
-        """The URL without its options, secrets masked: what errors and logs show."""
+        """The URL as errors and logs show it, without its options and with secrets masked."""
         return self.render(options=False)
 
     def with_secret_options(self, names: frozenset[str]) -> ModelURL:
@@ -387,12 +387,13 @@ def _parse_model_path(path: str, text: str) -> tuple[tuple[str, ...], str | None
     if any(segment in {"", ".", ".."} for segment in segments):
         raise InvalidURL(f"{mask_text(text)!r} has an empty, '.' or '..' part in its path")
     base: tuple[str, ...] = ()
-    if segments[-1:] == ["v2"]:
-        return tuple(segments[:-1]), None, None
     for end in (len(segments) - 1, len(segments) - 3):
         if end >= 2 and segments[end - 2 : end] == ["v2", "models"]:
             base, segments = tuple(segments[: end - 2]), segments[end:]
             break
+    else:
+        if segments[-1:] == ["v2"]:
+            return tuple(segments[:-1]), None, None
     match segments:
         case []:
             return base, None, None

@@ -1,0 +1,48 @@
+"""Closing waits for the calls in flight."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from infer_backends import ModelClosed
+from infer_backends._inflight import InFlight
+
+
+def test_closing_an_idle_gate_returns_at_once_and_lets_nobody_in() -> None:
+    gate = InFlight()
+    with gate:
+        pass
+    assert gate.close(10)
+    assert gate.close(10)
+    with pytest.raises(ModelClosed, match="open it again"), gate:
+        pass
+
+
+def test_closing_waits_for_those_inside() -> None:
+    gate, inside, leave = InFlight(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        with gate:
+            inside.set()
+            assert leave.wait(10)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    assert inside.wait(10)
+    assert not gate.close(0)
+    closer = threading.Thread(target=lambda: results.append(gate.close(10)))
+    results: list[bool] = []
+    closer.start()
+    leave.set()
+    closer.join(10)
+    caller.join(10)
+    assert results == [True]
+
+
+def test_a_forked_child_forgets_the_threads_of_its_parent() -> None:
+    gate = InFlight()
+    gate.__enter__()
+    gate.reset_in_child()
+    assert gate.close(0)
