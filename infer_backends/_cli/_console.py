@@ -40,6 +40,11 @@ def plain(text: object, style: str = "") -> Text:
     return Text(one_line(str(text)), style, overflow="fold")
 
 
+def plain_lines(text: str) -> Text:
+    """Like ``plain``, of several lines."""
+    return Text("\n").join(plain(line) for line in text.split("\n"))
+
+
 def table(*headings: str) -> Table:
     """An empty table with a line under its headings."""
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 3, 0, 0))

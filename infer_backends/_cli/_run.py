@@ -13,7 +13,7 @@ from rich.text import Text
 
 from infer_backends._backend import Array
 from infer_backends._cli._arrays import BadFile, write_npy, write_npz
-from infer_backends._cli._console import console, note, plain, table
+from infer_backends._cli._console import console, note, plain, plain_lines, table
 from infer_backends._cli._failures import Failure, describe, traceback_option
 from infer_backends._cli._inputs import BadInput, bind_inputs, read_input
 from infer_backends._cli._json import outputs_to_json
@@ -154,8 +154,7 @@ def _preview(array: Array) -> Text:
         max_line_width=72,
         formatter={"object": _shorten},
     )
-    lines = [plain(line) for line in text.splitlines()]
-    return Text("\n").join(lines)
+    return plain_lines(text)
 
 
 def _shorten(element: Any) -> str:

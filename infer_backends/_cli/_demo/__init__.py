@@ -8,10 +8,13 @@ import time
 from collections.abc import Iterator
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.text import Text
 
-from infer_backends._cli._console import console, one_line, plain
+from infer_backends._cli._console import console, plain_lines
 from infer_backends._cli._demo._comparison import (
     TOLERANCE,
     Answer,
@@ -30,6 +33,9 @@ from infer_backends._errors import MissingDependency, UnsupportedOperation
 from infer_backends._open import open_model
 
 _SHOWN = 6
+#: Columns: of titles at most, and of the space to the left of everything else.
+_WIDTH = 80
+_INDENT = (0, 0, 0, 2)
 #: The model got this many right when it was made; other builds of the runtime may round apart.
 _ACCURACY = 0.97
 
@@ -71,8 +77,7 @@ class Demo:
             try:
                 server = self._start_triton(stack)
             except (MissingDependency, UnsupportedOperation) as exc:
-                self._out.print(plain(f"  Triton cannot run here: {exc}"), soft_wrap=True)
-                self._out.print("  So the model runs in this process alone.\n")
+                self._print(f"Triton cannot run here, so this is the local part: {exc}\n")
                 self._compare([self._ask_locally()])
             else:
                 local = self._ask_everywhere(server)
@@ -81,20 +86,19 @@ class Demo:
         self._out.print(f"All of it went well, in {seconds:.0f} seconds.", style="bold green")
 
     def _introduce(self) -> None:
-        count = len(self._digits.labels)
         self._title("Handwritten digits that the model has never seen")
         images = [self._digits.images[index] for index in self._shown]
-        self._out.print(draw_digits(images, self._palette.shades))
+        self._print(draw_digits(images, self._palette.shades))
         words = [str(self._digits.labels[index]) for index in self._shown]
-        self._out.print(captions(words), style="dim")
-        self._out.print(f"  {_SHOWN} of {count}, with what they are.\n", style="dim")
+        self._print(captions(words), style="dim")
+        self._print(f"\n{_SHOWN} of {len(self._digits.labels)}, and what they are.\n")
 
     def _start_triton(self, stack: contextlib.ExitStack) -> LocalServer:
         started = time.monotonic()
-        with self._out.status("Starting a real Triton with that very model ..."):
+        with self._out.status("Starting a real Triton that serves the model ..."):
             server = stack.enter_context(local_triton({MODEL_NAME: MODEL_PATH}))
         seconds = time.monotonic() - started
-        self._out.print(f"  A real Triton serves that very model, after {seconds:.1f} s.\n")
+        self._print(f"A real Triton serves the model now; it took {seconds:.1f} s to start.\n")
         return server
 
     def _ask_locally(self) -> Answer:
@@ -112,8 +116,10 @@ class Demo:
     def _compare(self, answers: list[Answer]) -> None:
         self._title("The same call, wherever the model runs")
         for answer in answers:
-            self._out.print(f"  open_model({answer.url!r})", soft_wrap=True, style="dim")
-        self._out.print(comparison_table(answers, self._digits, self._shown))
+            self._print(f"open_model('{_shorten(answer.url)}')", style="dim")
+        self._print("")
+        self._print(comparison_table(answers, self._digits, self._shown))
+        self._print("")
         for answer in answers:
             if self._digits.accuracy(answer.probabilities) < _ACCURACY:
                 raise Failure(f"{answer.url} recognises too few digits")
@@ -121,40 +127,51 @@ class Demo:
                 raise Failure(f"{answer.url} and {answers[-1].url} do not agree")
 
     def _stop_and_start(self, server: LocalServer, expected: Answer) -> None:
-        remote, local = f"{server.grpc_url}/{MODEL_NAME}", MODEL_PATH
+        remote, local = f"{server.grpc_url}/{MODEL_NAME}", expected.url
         self._title("The server stops in the middle of a stream of calls")
+        self._print(f"open_model('{remote} {_shorten(local)}')\n", style="dim")
         log = Log()
-        with open_model([remote, local], timeout=5.0) as model:
-            remote_url = remote
-            view = Live(console=self._out, refresh_per_second=8)
+        view = Live(console=self._out, refresh_per_second=8)
 
-            def show() -> None:
-                view.update(timeline(log, remote_url, expected.url, self._palette))
+        def show() -> None:
+            view.update(Padding(timeline(log, remote, local, self._palette), _INDENT))
 
+        with open_model([remote, MODEL_PATH], timeout=5.0) as model, view:
             stream = Stream(model, self._digits, expected.probabilities, log, show)
-            with view:
-                complete = run_outage(stream, server, log, remote_url, expected.url)
-                show()
+            complete = run_outage(stream, server, log, remote, local)
+            show()
         self._sum_up(log, complete)
 
     def _sum_up(self, log: Log, complete: bool) -> None:
-        counts = " and ".join(
-            f"{count:,} by {one_line(url)}" for url, count in log.counts().items()
-        )
-        answered = sum(log.counts().values())
-        self._out.print(
-            f"\n  {len(log.urls):,} calls, {answered:,} right answers: {counts}.", soft_wrap=True
-        )
+        counts = log.counts()
+        right = sum(counts.values())
+        self._print(f"\n{len(log.urls):,} calls, {right:,} right answers:", style="bold")
+        for url, count in counts.items():
+            self._print(f"{count:>7,} from {_shorten(url)}")
+        self._print(f"The slowest took {log.slowest * 1000:.0f} ms.\n")
         if log.lost:
             raise Failure(f"{len(log.lost)} calls were lost; the first: {log.lost[0]}")
         if log.wrong:
             raise Failure(f"{log.wrong} answers were not the model's")
         if not complete:
             raise Failure("the calls did not go to the local model and back in time")
-        self._out.print(f"  None was lost; the slowest took {log.slowest * 1000:.0f} ms.\n")
+
+    def _print(self, what: RenderableType, style: str = "") -> None:
+        text = plain_lines(what) if isinstance(what, str) else what
+        self._out.print(Padding(text, _INDENT), style=style)
 
     def _title(self, text: str) -> None:
-        self._out.rule(f"[bold]{text}", align="left", style="dim")
+        width = min(self._out.width, _WIDTH)
+        self._out.print(Rule(Text(text, "bold"), align="left", style="dim"), width=width)
+        self._out.print()
+
+
+def _shorten(url: str) -> str:
+    """A URL for a narrow terminal: of a local model, no more than the name of its file."""
+    scheme, colon, path = url.partition(":")
+    if path.startswith("//"):
+        return url
+    return f"{scheme}{colon}.../{path.rpartition('/')[2]}"
 
 
 @contextlib.contextmanager

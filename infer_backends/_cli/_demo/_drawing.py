@@ -48,7 +48,6 @@ def draw_digits(images: Sequence[NDArray[np.uint8]], shades: str) -> Text:
     """Images side by side, each 12 columns wide and 8 lines high; two columns are one pixel."""
     text = Text(no_wrap=True)
     for row in range(_SIDE):
-        text.append("  ")
         for number, image in enumerate(images):
             text.append(" " * _GAP if number else "")
             for pixel in image.reshape(_SIDE, _SIDE)[row, _COLUMNS]:
@@ -68,4 +67,4 @@ def _append_pixel(text: Text, ink: float, shades: str) -> None:
 def captions(words: Sequence[str]) -> str:
     """One word under each of the images of ``draw_digits``."""
     width = 2 * (_COLUMNS.stop - _COLUMNS.start)
-    return "  " + (" " * _GAP).join(word.center(width) for word in words).rstrip()
+    return (" " * _GAP).join(word.center(width) for word in words).rstrip()

@@ -118,7 +118,7 @@ class Stream:
             log.slowest = max(log.slowest, time.monotonic() - started)
         if result.attempts and not any(url != log.urls[0] for url in log.urls):
             reason = result.attempts[0].error
-            log.note(f"{type(reason).__name__}: {reason}")
+            log.note(f"the local model answers, after {type(reason).__name__}: {reason}")
         right = np.allclose(
             result["probabilities"], self._expected[index : index + 1], rtol=0, atol=TOLERANCE
         )
