@@ -114,7 +114,7 @@ def test_names_are_read_once(site: Path, install: Install) -> None:
 def test_an_unknown_scheme_lists_what_there_is(site: Path, install: Install) -> None:
     install("good-plugin", ["good"])
     found = registry(site)
-    with pytest.raises(UnknownScheme, match="installed are: good. Did you mean 'good'?"):
+    with pytest.raises(UnknownScheme, match=r"installed are: good\. Did you mean 'good'\?"):
         found.find("goood")
     with pytest.raises(UnknownScheme, match=r"pip install 'infer-backends-triton\[grpc\]'"):
         found.find("grpcs")
@@ -210,7 +210,7 @@ INFER_BACKENDS_API = 1
 
 @hookimpl
 def infer_backends_open(url, options):
-    {open}
+    {opened}
 
 @hookimpl
 def infer_backends_options(scheme):
@@ -222,8 +222,10 @@ def infer_backends_check():
 """
 
 
-def hooks(open: str = "return None", options: str = "return ()", check: str = "return None") -> str:
-    return HOOKS.format(open=open, options=options, check=check)
+def hooks(
+    opened: str = "return None", options: str = "return ()", check: str = "return None"
+) -> str:
+    return HOOKS.format(opened=opened, options=options, check=check)
 
 
 @pytest.mark.parametrize(
@@ -245,9 +247,13 @@ def test_what_a_plugin_does_wrong_is_laid_at_its_door(
 ) -> None:
     install("bad-plugin", ["bad"], source)
     plugin = registry(site).find("bad")
-    with pytest.raises(PluginError, match=message) as caught:
+
+    def use() -> None:
         plugin.options("bad")
         plugin.open(ModelURL.parse("bad://u:hunter2@h/m"), OpenOptions())
+
+    with pytest.raises(PluginError, match=message) as caught:
+        use()
     assert "hunter2" not in str(caught.value)
 
 
