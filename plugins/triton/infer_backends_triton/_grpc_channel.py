@@ -171,8 +171,11 @@ class GrpcConnection:
 
     def _open(self) -> grpc.Channel:
         if self._credentials is None:
-            return grpc.insecure_channel(self._target, self._options)
-        return grpc.secure_channel(self._target, self._credentials, self._options)
+            channel = grpc.insecure_channel(self._target, self._options)
+        else:
+            channel = grpc.secure_channel(self._target, self._credentials, self._options)
+        self._gate.watch(channel)
+        return channel
 
     def _retire(self, link: _Link) -> None:
         """Have the next call make a channel of its own; this one is closed when it is unused."""
@@ -183,6 +186,7 @@ class GrpcConnection:
 
     def _disconnect(self, link: _Link) -> None:
         if link.generation == self._gate.generation:
+            self._gate.forget(link.channel)
             link.channel.close()
         else:
             _of_the_parent.append(link)

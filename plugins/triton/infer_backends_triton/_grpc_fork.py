@@ -4,6 +4,9 @@ A child that uses gRPC hangs, or crashes, if its parent had calls in flight when
 every call passes a gate, and a fork shuts that gate: calls in flight have up to :data:`DRAIN`
 seconds to end, new ones wait meanwhile. Where that was not enough, or gRPC's own support was
 switched off, the child's calls are refused at once instead.
+
+With ``GRPC_ENABLE_FORK_SUPPORT=1`` gRPC itself cancels the parent's calls in the child, inside
+``os.fork``, and hangs there; so channels that are still in use are kept from it meanwhile.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from infer_backends.plugin import UnsupportedOperation
+from infer_backends_triton._grpc_runtime import handle_at_fork, ignore_at_fork
 
 #: How long a fork waits for calls in flight, in seconds.
 DRAIN = 1.0
@@ -53,6 +58,7 @@ class ForkGate:
         self._used = False
         self._drained = True
         self._refusal: str | None = None
+        self._channels: weakref.WeakSet[object] = weakref.WeakSet()
 
     def _reset(self) -> None:
         # The lock is reentrant: a signal's handler may fork while its thread is in here.
@@ -69,7 +75,7 @@ class ForkGate:
             UnsupportedOperation: gRPC cannot be used in this process.
         """
         with self._changed:
-            while self._forks:
+            while self._forks > 0:
                 self._changed.wait()
             if self._refusal is not None:
                 raise UnsupportedOperation(self._refusal)
@@ -83,8 +89,18 @@ class ForkGate:
             if generation == self.generation:
                 with self._changed:
                     self._in_flight -= 1
-                    if self._forks:
+                    if self._forks > 0:
                         self._changed.notify_all()
+
+    def watch(self, channel: object) -> None:
+        """Take note of a new channel; it is forgotten when it is collected."""
+        with self._changed:
+            self._channels.add(channel)
+
+    def forget(self, channel: object) -> None:
+        """The channel is about to be closed."""
+        with self._changed:
+            self._channels.discard(channel)
 
     def before(self) -> None:
         """Shut the gate, and wait for calls in flight; in the parent, before a fork."""
@@ -94,16 +110,23 @@ class ForkGate:
             while self._in_flight and (left := end - self._clock()) > 0:
                 self._changed.wait(left)
             self._drained = self._in_flight == 0
+            if not self._drained:
+                for channel in self._channels:
+                    ignore_at_fork(channel)
 
     def after_in_parent(self) -> None:
         """Open the gate again."""
         with self._changed:
             self._forks -= 1
+            if not self._drained:
+                for channel in self._channels:
+                    handle_at_fork(channel)
             self._changed.notify_all()
 
     def after_in_child(self) -> None:
         """Start over, with what was there before the fork left alone."""
         self._reset()
+        self._channels = weakref.WeakSet()
         self.generation += 1
         if self._refusal is not None or not self._used:
             return

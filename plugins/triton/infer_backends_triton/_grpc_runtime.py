@@ -34,4 +34,22 @@ with quiet_import():
     import grpc
     from tritonclient.grpc import service_pb2
 
-__all__ = ["grpc", "quiet_import", "service_pb2"]
+__all__ = ["grpc", "handle_at_fork", "ignore_at_fork", "quiet_import", "service_pb2"]
+
+
+def ignore_at_fork(channel: object) -> None:
+    """Have grpc's own fork handlers, where they are on, leave this channel alone."""
+    _call_if_there("fork_unregister_channel", channel)
+
+
+def handle_at_fork(channel: object) -> None:
+    """Undo :func:`ignore_at_fork`."""
+    _call_if_there("fork_register_channel", channel)
+
+
+def _call_if_there(function: str, channel: object) -> None:
+    # No public function does this; a grpc that has none of this name has no such handlers.
+    cygrpc = sys.modules.get("grpc._cython.cygrpc")
+    found = getattr(cygrpc, function, None)
+    if found is not None:
+        found(channel)
