@@ -23,14 +23,18 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_ext"]
 nitpicky = True
+_BUILTIN_NAMES = """
+    Any Array ArrayLike Callable Coerce Iterable Mapping NDArray ParameterValue Registration Self
+    Sequence TracebackType URL bool bytes dtype float generic int str
+""".split()  # noqa: SIM905 - a long list of short words
 # Types that have no page here.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(numpy|np|collections|typing|types|os|pathlib|concurrent|subprocess)\..*"),
-    (r"py:.*", r"[a-z_.]*(Array|ArrayLike|NDArray|generic|dtype|ParameterValue|Coerce|URL)"),
     (
         r"py:.*",
-        r"(int|str|bytes|float|bool|optional|callable|None|Any|Callable|Mapping|Iterable|Sequence|TracebackType|Self)",
+        r"(numpy|np|collections|typing|types|os|pathlib|concurrent|subprocess|enum)\..*",
     ),
+    (r"py:.*", rf"[a-z_.]*({'|'.join(_BUILTIN_NAMES)})"),
+    (r"py:.*", r".*[ \[].*"),  # prose, and parts of annotations
 ]
 
 html_theme = "furo"

@@ -22,7 +22,7 @@
     └── ProtocolError                      an answer that breaks the protocol
 
 Where a builtin exception says the same, the error derives from it too. All of them take one
-message, carry :attr:`InferError.attempts`, and survive pickling. Names, dtypes and shapes may
+message, carry ``attempts``, and survive pickling. Names, dtypes and shapes may
 appear in messages; tensor contents and secrets never do.
 """
 

@@ -6,7 +6,7 @@ A plugin is a module named by entry points of the group ``infer_backends``, one 
     [project.entry - points.infer_backends]
     myruntime = "my_package.plugin"
 
-The module says which contract it was written for, and implements :func:`infer_backends_open`::
+The module says which contract it was written for, and implements ``infer_backends_open``::
 
     from infer_backends.plugin import Backend, ModelURL, OpenOptions, hookimpl
 

@@ -1,0 +1,113 @@
+"""How the code blocks of a page are run: one after the other, in one namespace."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sybil import Document, Example, Region, Sybil
+from sybil.parsers.myst import CodeBlockParser
+
+from infer_backends_triton import LocalTriton
+
+_STOP = re.compile(r"^<!-- stop the server -->$", re.MULTILINE)
+#: Seconds that a command of a console block may take.
+_PATIENCE = 90
+
+
+class Page:
+    """One page of the documentation, with the server that its URLs mean."""
+
+    def __init__(self, path: Path, server: LocalTriton) -> None:
+        self._server = server
+        self._sybil = Sybil(
+            parsers=[
+                CodeBlockParser("python", evaluator=self._run_python),
+                CodeBlockParser("console", evaluator=self._run_console),
+                self._find_stops,
+            ]
+        )
+        self._document = self._sybil.parse(path)
+
+    def run(self, namespace: dict[str, object]) -> int:
+        """Run all blocks; returns how many there were."""
+        self._document.namespace.update(namespace)
+        examples = list(self._document.examples())
+        for example in examples:
+            example.evaluate()
+        return len(examples)
+
+    def _with_ports(self, text: str) -> str:
+        """The text, with the ports of the server that runs instead of the usual ones."""
+        for usual, url in ((8000, self._server.http_url), (8001, self._server.grpc_url)):
+            text = text.replace(f"localhost:{usual}", urlsplit(url).netloc)
+        return text
+
+    def _run_python(self, example: Example) -> None:
+        # The lines above the block are kept as empty ones, so that a traceback names the line.
+        source = "\n" * (example.line + example.parsed.line_offset) + self._with_ports(
+            example.parsed
+        )
+        exec(compile(source, example.path, "exec"), example.namespace)  # noqa: S102 - our own pages
+
+    def _run_console(self, example: Example) -> None:
+        for command, expected in commands(example.parsed):
+            where = f"{example.path}:{example.line}: $ {command}"
+            printed = _run_command(self._with_ports(command), expected, where)
+            _require(expected, printed, where)
+
+    def _find_stops(self, document: Document) -> Iterable[Region]:
+        for found in _STOP.finditer(document.text):
+            yield Region(found.start(), found.end(), found.group(), self._stop)
+
+    def _stop(self, _: Example) -> None:
+        self._server.stop()
+
+
+def commands(text: str) -> list[tuple[str, list[str]]]:
+    """The commands of a console block, each with the lines that it prints."""
+    found: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
+def _run_command(command: str, expected: list[str], where: str) -> str:
+    """What a command prints. A line ``^C`` interrupts it once all lines before it are there."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command}"],
+        env={**os.environ, "PATH": path, "COLUMNS": "120", "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        printed = ""
+        if "^C" in expected:
+            wanted = expected[: expected.index("^C")]
+            while not _matches(wanted, printed) and (line := process.stdout.readline()):
+                printed += line
+            process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=_PATIENCE)
+    assert process.returncode == 0, f"{where} ended with {process.returncode}"
+    return printed + rest
+
+
+def _require(expected: list[str], printed: str, where: str) -> None:
+    lines = [line for line in expected if line != "^C"]
+    assert _matches(lines, printed), f"{where} printed\n{printed}"
+
+
+def _matches(expected: list[str], printed: str) -> bool:
+    """Whether the lines are there, in this order; three dots stand for anything."""
+    patterns = [re.escape(line).replace(r"\.\.\.", ".*") for line in expected]
+    return re.search("(?s:.*)".join(patterns), printed) is not None
