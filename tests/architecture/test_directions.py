@@ -102,7 +102,6 @@ def test_the_core_imports_no_plugin_and_no_runtime() -> None:
     wrong = {
         f"{path.name} imports {dotted}"
         for path in CORE.rglob("*.py")
-        if "_cli" not in path.parts
         for dotted in imports(path)
         if dotted.split(".")[0] in {*PLUGINS, *RUNTIMES}
     }
