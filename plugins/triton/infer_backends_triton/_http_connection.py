@@ -191,9 +191,10 @@ class Connection:
             body = self._receive_exactly(head.length, deadline, max_body)
             surplus = bool(self._received)
         else:
-            while self._receive_more(deadline):
-                if len(self._received) > max_body:
-                    raise TooLarge(too_large(max_body))
+            while len(self._received) <= max_body and self._receive_more(deadline):
+                pass
+            if len(self._received) > max_body:
+                raise TooLarge(too_large(max_body))
             body = memoryview(self._take_received())
         # What was not asked for must not become the next answer.
         self.reusable = head.keep_alive and not surplus and self.request_sent
