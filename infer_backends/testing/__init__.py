@@ -1,0 +1,19 @@
+"""Door 3: for those who test a plugin. Needs pytest, which the extra ``testing`` brings.
+
+A plugin's tests subclass :class:`BackendContract`, and say where its models are::
+
+    class TestMyRuntime(BackendContract):
+        @pytest.fixture
+        def reference_url(self) -> Callable[[str], str]:
+            return lambda name: f"myruntime:models/{name}.bin"
+"""
+
+import pytest
+
+# Before the import, so that a failing assert of the suite shows what it compared.
+pytest.register_assert_rewrite("infer_backends.testing._contract")
+
+from infer_backends.testing._contract import BackendContract  # noqa: E402
+from infer_backends.testing._reference import REFERENCE_MODELS, ReferenceModel  # noqa: E402
+
+__all__ = ["REFERENCE_MODELS", "BackendContract", "ReferenceModel"]

@@ -1,0 +1,263 @@
+"""The suite that every backend passes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from infer_backends._backend import Array
+from infer_backends._errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    InvalidURL,
+    ModelClosed,
+    ModelNotFound,
+    UnsupportedOperation,
+)
+from infer_backends._model import Model
+from infer_backends._open import open_model
+from infer_backends._tensors import DataType
+from infer_backends.testing._reference import REFERENCE_MODELS
+
+IMAGE = np.arange(6, dtype=np.float32).reshape(2, 3)
+CODES = np.array([1, -(2**63)], np.int64)
+WRONG_INPUTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "no input": ((), {}),
+    "too few": ((IMAGE,), {}),
+    "too many": ((IMAGE, CODES, CODES), {}),
+    "by position and by name": ((IMAGE,), {"codes": CODES}),
+    "unknown name": ((), {"image": IMAGE, "codes": CODES, "timeout": 1}),
+    "missing name": ((), {"image": IMAGE}),
+    "rank too low": ((IMAGE[0], CODES), {}),
+    "rank too high": ((IMAGE[None], CODES), {}),
+    "static dimension": ((IMAGE[:, :2], CODES), {}),
+    "static dimension of the second": ((IMAGE, CODES[:1]), {}),
+    "complex": ((IMAGE.astype(np.complex64), CODES), {}),
+    "fractions for integers": ((IMAGE, [1.5, 2.5]), {}),
+    "too large for the datatype": ((IMAGE, np.array([1, 2**63], np.uint64)), {}),
+    "truth for numbers": ((IMAGE > 1, CODES), {}),
+    "text for numbers": (([["a", "b", "c"]], CODES), {}),
+    "None": ((None, CODES), {}),
+    "ragged": (([[1, 2, 3], [1]], CODES), {}),
+    "objects": ((np.array([[None] * 3]), CODES), {}),
+}
+
+
+def values(dtype: DataType) -> Array:
+    """A 2 x 3 array with the extremes of a datatype."""
+    target = dtype.numpy_dtype
+    if dtype is DataType.BYTES:
+        texts = [b"", b"a\0b\0", "naïve 🦜".encode(), b"\n", b"x" * 1000, b"plain"]
+        return np.array([*texts, None], object)[:-1].reshape(2, 3)
+    if dtype is DataType.BOOL:
+        return np.array([[True, False, True], [False, False, True]])
+    if target.kind in "iu":
+        limits = np.iinfo(target)
+        return np.array([[limits.min, 0, 1], [2, 3, limits.max]], target)
+    return np.array([[np.nan, np.inf, -np.inf], [-0.0, 1.5, -1024]], np.float64).astype(target)
+
+
+def assert_same(got: Array, expected: Array) -> None:
+    """The same dtype, shape and elements, NaNs and signs of zero among them."""
+    assert got.dtype == expected.dtype
+    assert got.shape == expected.shape
+    if got.dtype == object:
+        assert got.tolist() == expected.tolist()
+    else:
+        assert got.tobytes() == expected.tobytes()
+
+
+class BackendContract:
+    """What a backend has to keep, as tests. Subclass it, and provide :meth:`reference_url`.
+
+    Attributes:
+        unsupported: The names of the reference models that this backend cannot serve; opening
+            one has to raise ``UnsupportedOperation``.
+    """
+
+    unsupported: ClassVar[frozenset[str]] = frozenset()
+
+    @pytest.fixture
+    def reference_url(self) -> Callable[[str], str]:
+        """A function from a reference model's name to the URL that opens it."""
+        raise NotImplementedError("override reference_url: a function from model name to URL")
+
+    @pytest.fixture
+    def mixed(self, reference_url: Callable[[str], str]) -> Iterator[Model]:
+        """The reference model ``mixed``, open."""
+        with open_model(reference_url("mixed")) as model:
+            yield model
+
+    @pytest.fixture(params=list(DataType), ids=str)
+    def identity(
+        self, request: pytest.FixtureRequest, reference_url: Callable[[str], str]
+    ) -> Iterator[tuple[Model | None, DataType]]:
+        """Each identity model, open; None for one that has to refuse to open."""
+        dtype: DataType = request.param
+        name = f"identity_{dtype.value.lower()}"
+        if name in self.unsupported:
+            with pytest.raises(UnsupportedOperation):
+                open_model(reference_url(name))
+            yield None, dtype
+        else:
+            with open_model(reference_url(name)) as model:
+                yield model, dtype
+
+    def test_metadata_is_that_of_the_model(self, mixed: Model) -> None:
+        expected = REFERENCE_MODELS["mixed"]
+        assert mixed.metadata.inputs == expected.inputs
+        assert mixed.metadata.outputs == expected.outputs
+        assert mixed.metadata.max_batch_size == 0
+
+    def test_every_datatype_comes_back_as_it_went(
+        self, identity: tuple[Model | None, DataType]
+    ) -> None:
+        model, dtype = identity
+        if model is None:
+            return
+        assert [spec.dtype for spec in model.metadata.inputs] == [dtype]
+        for array in (values(dtype), values(dtype)[:0], values(dtype)[:, :0], values(dtype)[:1]):
+            assert_same(model(array), array)
+
+    def test_strides_and_byte_order_do_not_matter(
+        self, identity: tuple[Model | None, DataType]
+    ) -> None:
+        model, dtype = identity
+        if model is None:
+            return
+        array = values(dtype)
+        variants = [array.T, array[:, ::-1], np.asfortranarray(array)]
+        if dtype not in {DataType.BYTES, DataType.BF16}:
+            variants.append(array.astype(array.dtype.newbyteorder(">")))
+        for variant in variants:
+            assert_same(model(variant), variant.astype(dtype.numpy_dtype))
+
+    def test_outputs_belong_to_the_caller(self, identity: tuple[Model | None, DataType]) -> None:
+        model, dtype = identity
+        if model is None:
+            return
+        array = values(dtype)
+        before = array.copy()
+        first, second = model(array), model(array)
+        for output in (first, second):
+            assert output.flags.writeable
+            assert output.flags.c_contiguous
+            assert output.dtype.isnative
+            assert not np.shares_memory(output, array)
+        assert not np.shares_memory(first, second)
+        first[...] = first[0, 0]
+        assert_same(array, before)
+        assert_same(second, before)
+
+    def test_outputs_of_one_call_do_not_share_memory(self, mixed: Model) -> None:
+        scaled, copied, again = mixed(IMAGE, CODES)
+        assert not np.shares_memory(scaled, again)
+        scaled[...] = -1
+        np.testing.assert_array_equal(again, IMAGE * 2)
+        np.testing.assert_array_equal(copied, CODES)
+
+    def test_inputs_come_by_position_by_name_or_in_a_mapping(self, mixed: Model) -> None:
+        for outputs in (
+            mixed(IMAGE, CODES),
+            mixed(codes=CODES, image=IMAGE),
+            mixed({"codes": CODES, "image": IMAGE}),
+            mixed(IMAGE.tolist(), CODES.tolist()),
+        ):
+            assert isinstance(outputs, tuple)
+            np.testing.assert_array_equal(outputs[0], IMAGE * 2)
+            np.testing.assert_array_equal(outputs[1], CODES)
+
+    def test_outputs_come_in_metadata_order_or_as_asked_for(self, mixed: Model) -> None:
+        inputs = {"image": IMAGE, "codes": CODES}
+        assert list(mixed.infer(inputs)) == ["scaled", "copied", "again"]
+        assert list(mixed.infer(inputs, outputs=["again", "copied"])) == ["again", "copied"]
+        assert list(mixed.infer(inputs, outputs=["copied"])) == ["copied"]
+
+    def test_a_result_says_who_answered(
+        self, mixed: Model, reference_url: Callable[[str], str]
+    ) -> None:
+        result = mixed.infer({"image": IMAGE, "codes": CODES}, request_id="r1")
+        assert result.backend_url == reference_url("mixed")
+        assert result.attempts == ()
+        assert result.request_id == "r1"
+
+    @pytest.mark.parametrize("wrong", WRONG_INPUTS)
+    def test_wrong_inputs_are_refused_and_do_no_harm(self, mixed: Model, wrong: str) -> None:
+        args, kwargs = WRONG_INPUTS[wrong]
+        with pytest.raises(InvalidInput):
+            mixed(*args, **kwargs)
+        np.testing.assert_array_equal(mixed(IMAGE, CODES)[1], CODES)
+
+    def test_an_unknown_option_lists_the_known_ones(
+        self, reference_url: Callable[[str], str]
+    ) -> None:
+        with pytest.raises(InvalidURL, match="the options known here are .*timeout"):
+            open_model(reference_url("mixed"), no_such_option=1)
+
+    def test_a_model_that_is_not_there_is_not_found(
+        self, reference_url: Callable[[str], str]
+    ) -> None:
+        url = reference_url("mixed").replace("mixed", "no_such_model")
+        with pytest.raises(ModelNotFound):
+            open_model(url)
+
+    def test_a_deadline_that_has_passed_ends_the_call(self, mixed: Model) -> None:
+        with pytest.raises(DeadlineExceeded):
+            mixed.infer({"image": IMAGE, "codes": CODES}, timeout=1e-9)
+        assert len(mixed(IMAGE, CODES)) == 3
+
+    def test_threads_share_a_model(self, mixed: Model) -> None:
+        wrong: list[object] = []
+
+        def call(value: int) -> None:
+            image = np.full((4, 3), value, np.float32)
+            for _ in range(20):
+                try:
+                    if not (mixed(image, CODES)[0] == image * 2).all():
+                        wrong.append("another thread's answer")
+                except Exception as exc:  # noqa: BLE001 - shown by the assert
+                    wrong.append(exc)
+
+        threads = [threading.Thread(target=call, args=(value,)) for value in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+    def test_a_model_pickles_by_its_url(self, mixed: Model) -> None:
+        with pickle.loads(pickle.dumps(mixed)) as again:
+            assert again.metadata == mixed.metadata
+            np.testing.assert_array_equal(again(IMAGE, CODES)[0], IMAGE * 2)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_a_model_works_in_a_forked_child(self, mixed: Model) -> None:
+        mixed(IMAGE, CODES)
+        child = multiprocessing.get_context("fork").Process(target=_call_in_child, args=(mixed,))
+        child.start()
+        child.join(30)
+        alive = child.is_alive()
+        child.kill()
+        assert not alive, "a call in a forked child hangs: reconnect, or reload, in the child"
+        assert child.exitcode == 0
+        np.testing.assert_array_equal(mixed(IMAGE, CODES)[1], CODES)
+
+    def test_a_closed_model_stays_closed(self, reference_url: Callable[[str], str]) -> None:
+        model = open_model(reference_url("mixed"))
+        model(IMAGE, CODES)
+        model.close()
+        model.close()
+        with pytest.raises(ModelClosed):
+            model(IMAGE, CODES)
+
+
+def _call_in_child(model: Model) -> None:
+    np.testing.assert_array_equal(model(IMAGE, CODES)[0], IMAGE * 2)
