@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
-from infer_backends._cli._console import console, plain_lines
+from infer_backends._cli._console import console, plain, plain_lines
 from infer_backends._cli._demo._comparison import (
     TOLERANCE,
     Answer,
@@ -77,7 +77,10 @@ class Demo:
             try:
                 server = self._start_triton(stack)
             except (MissingDependency, UnsupportedOperation) as exc:
-                self._print(f"Triton cannot run here, so this is the local part: {exc}\n")
+                # One line, whatever the width: it says what to type.
+                reason = plain(f"  Triton cannot run here, so this is the local part: {exc}")
+                self._out.print(reason, soft_wrap=True)
+                self._out.print()
                 self._compare([self._ask_locally()])
             else:
                 local = self._ask_everywhere(server)
@@ -134,7 +137,7 @@ class Demo:
         view = Live(console=self._out, refresh_per_second=8)
 
         def show() -> None:
-            view.update(Padding(timeline(log, remote, local, self._palette), _INDENT))
+            view.update(Padding(timeline(log, remote, local, self._palette), _INDENT, expand=False))
 
         with open_model([remote, MODEL_PATH], timeout=5.0) as model, view:
             stream = Stream(model, self._digits, expected.probabilities, log, show)
@@ -158,7 +161,7 @@ class Demo:
 
     def _print(self, what: RenderableType, style: str = "") -> None:
         text = plain_lines(what) if isinstance(what, str) else what
-        self._out.print(Padding(text, _INDENT), style=style)
+        self._out.print(Padding(text, _INDENT, expand=False), style=style)
 
     def _title(self, text: str) -> None:
         width = min(self._out.width, _WIDTH)

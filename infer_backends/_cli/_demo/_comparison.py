@@ -49,7 +49,7 @@ def difference(answer: Answer, reference: Answer) -> float:
 
 def comparison_table(answers: Sequence[Answer], digits: Digits, shown: NDArray[np.intp]) -> Table:
     """One line for each backend; the last one is what the others are compared with."""
-    listing = table("who answered", "sees", "right", "difference")
+    listing = table("who answered", "sees", "right", "largest difference")
     for answer in answers:
         sees = np.argmax(answer.probabilities[shown], axis=1)
         right = round(digits.accuracy(answer.probabilities) * len(digits.labels))
