@@ -52,7 +52,7 @@ WRONG_INPUTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
 
 def values(dtype: DataType) -> Array:
     """A 2 x 3 array with the extremes of a datatype."""
-    target = dtype.numpy_dtype
+    target: np.dtype[Any] = dtype.numpy_dtype
     if dtype is DataType.BYTES:
         texts = [b"", b"a\0b\0", "naïve 🦜".encode(), b"\n", b"x" * 1000, b"plain"]
         return np.array([*texts, None], object)[:-1].reshape(2, 3)
@@ -218,12 +218,12 @@ class BackendContract:
 
         def call(value: int) -> None:
             image = np.full((4, 3), value, np.float32)
-            for _ in range(20):
-                try:
+            try:
+                for _ in range(20):
                     if not (mixed(image, CODES)[0] == image * 2).all():
                         wrong.append("another thread's answer")
-                except Exception as exc:  # noqa: BLE001 - shown by the assert
-                    wrong.append(exc)
+            except Exception as exc:  # noqa: BLE001 - shown by the assert
+                wrong.append(exc)
 
         threads = [threading.Thread(target=call, args=(value,)) for value in range(8)]
         for thread in threads:

@@ -45,8 +45,8 @@ def _mixed(arrays: Mapping[str, Array]) -> dict[str, Array]:
     }
 
 
-#: The reference models by name: ``identity_DTYPE`` for every datatype, with ``x`` [-1, -1] -> ``y``;
-#: and ``mixed``: ``image`` FP32 [-1, 3], ``codes`` INT64 [2] -> ``scaled`` (twice the image),
+#: The reference models by name: ``identity_DTYPE`` for every datatype, ``x`` [-1, -1] -> ``y``; and
+#: ``mixed``: ``image`` FP32 [-1, 3], ``codes`` INT64 [2] -> ``scaled`` (twice the image),
 #: ``copied`` (the codes), ``again`` (the same as ``scaled``). None of them does batching.
 REFERENCE_MODELS = {
     model.name: model

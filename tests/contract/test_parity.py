@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +78,20 @@ def urls(folder: Path, triton_environment: Path) -> Iterator[Urls]:
         ]
 
 
-def outcomes(urls: list[str], call: Callable[[Model], Any]) -> list[Any]:
+def outcomes(urls: list[str], run: Callable[[Model], Any]) -> list[Any]:
     """What the call returns, or the class of its error, on each backend."""
     found = []
     for url in urls:
         with open_model(url) as model:
             try:
-                found.append(call(model))
+                found.append(run(model))
             except InferError as exc:
                 found.append(type(exc))
     return found
+
+
+def call(model: Model, args: tuple[Any, ...]) -> Any:
+    return model(*args)
 
 
 def test_the_metadata_is_the_same(urls: Urls) -> None:
@@ -102,7 +107,7 @@ def test_the_metadata_is_the_same(urls: Urls) -> None:
 def test_a_batch_of_any_rows_gives_the_same(urls: Urls, rows: int) -> None:
     x = np.random.default_rng(rows).normal(size=(rows, 3)).astype(np.float32)
     for name, args in (("add", (x, x)), ("rows", (x,))):
-        first, second, third = outcomes(urls(name), lambda model, args=args: model(*args))
+        first, second, third = outcomes(urls(name), partial(call, args=args))
         assert first.dtype == second.dtype == third.dtype == np.float32
         assert first.shape == second.shape == third.shape
         assert first.tobytes() == second.tobytes() == third.tobytes()
