@@ -91,7 +91,7 @@ def test_the_core_needs_numpy_and_pluggy_and_nothing_else(built: Mapping[str, Bu
 @pytest.mark.parametrize(
     ("name", "extras"),
     [
-        ("infer_backends", {"cli", "demo"}),
+        ("infer_backends", {"cli", "demo", "testing"}),
         ("infer_backends_triton", {"http", "grpc", "server"}),
         ("infer_backends_onnxruntime", {"cpu", "gpu"}),
     ],
