@@ -9,8 +9,11 @@ from infer_backends.plugin import (
     InferError,
     InferRequest,
     InferResponse,
+    InvalidInput,
+    InvalidURL,
     ModelClosed,
     ModelMetadata,
+    ModelNotFound,
     ModelURL,
     OpenOptions,
     UnsupportedOperation,
@@ -59,7 +62,8 @@ class GrpcBackend:
         try:
             model = url.model
             if model is None:
-                model = _discover(connection, url, options.deadline)
+                index = _list_models(connection, url, options.deadline)
+                model = choose_model(index, settings.url, url.version)
             version = url.version or ""
             metadata = _read_metadata(connection, model, version, options.deadline, settings.url)
         except BaseException:
@@ -94,11 +98,33 @@ class GrpcBackend:
         self._connection.close()
 
 
-def _discover(connection: GrpcConnection, url: ModelURL, deadline: Deadline) -> str:
+def list_models(url: ModelURL, options: OpenOptions) -> list[dict[str, Any]]:
+    """A server's repository index: ``name``, ``version`` and ``state`` of each model.
+
+    Raises:
+        InvalidURL: The server has none, so the URL has to name the model.
+    """
+    connection = GrpcConnection(ConnectionSettings.read(url, options))
+    try:
+        return _list_models(connection, url, options.deadline)
+    finally:
+        connection.close()
+
+
+def _list_models(
+    connection: GrpcConnection, url: ModelURL, deadline: Deadline
+) -> list[dict[str, Any]]:
     message = service_pb2.RepositoryIndexRequest()
-    answer = connection.call("RepositoryIndex", serialise(message), deadline)
+    try:
+        answer = connection.call("RepositoryIndex", serialise(message), deadline)
+    except (ModelNotFound, UnsupportedOperation, InvalidInput) as exc:
+        raise InvalidURL(
+            f"{url.location} names no model, and the server does not list those it has: write "
+            "the model's name after the host"
+        ) from exc
     index = to_mapping(parse(service_pb2.RepositoryIndexResponse, answer, url.location))
-    return choose_model(index.get("models", []), url.location, url.version)
+    models: list[dict[str, Any]] = index.get("models", [])
+    return models
 
 
 def _read_metadata(

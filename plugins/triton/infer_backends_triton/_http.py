@@ -30,6 +30,7 @@ from infer_backends_triton._http_messages import (
     model_path,
     parse_object,
     read_extensions,
+    read_index,
     read_infer,
     server_path,
 )
@@ -100,7 +101,8 @@ class HTTPBackend:
         extensions = server.extensions(url.base_path, deadline)
         model = url.model
         if model is None:
-            model = server.only_model(url, deadline)
+            index = server.repository_index(url, deadline)
+            model = choose_model(index, url.location, url.version)
         path = model_path(url.base_path, model, url.version)
         answer = parse_object(server.get(path, deadline), "the model's metadata")
         config = server.model_config(path, extensions, deadline)
@@ -156,6 +158,19 @@ class HTTPBackend:
     def close(self) -> None:
         """Close the connections; calls in flight fail. May be called more than once."""
         self._server.close()
+
+
+def list_models(url: ModelURL, options: OpenOptions) -> list[Mapping[str, Any]]:
+    """A server's repository index: ``name``, ``version`` and ``state`` of each model.
+
+    Raises:
+        InvalidURL: The server has none, so the URL has to name the model.
+    """
+    server = _Server(ConnectionSettings.read(url, options))
+    try:
+        return read_index(server.repository_index(url, options.deadline), url.location)
+    finally:
+        server.close()
 
 
 class _Server:
@@ -218,17 +233,16 @@ class _Server:
         except (ModelNotFound, UnsupportedOperation):
             return None
 
-    def only_model(self, url: ModelURL, deadline: Deadline) -> str:
-        """The name of the model, when the URL has none and the server has one."""
+    def repository_index(self, url: ModelURL, deadline: Deadline) -> memoryview:
+        """What the server says of the models that it has, for a URL that names none."""
         path = server_path([*url.base_path, "v2", "repository", "index"])
         try:
-            index = self.post(path, b"{}", deadline)
+            return self.post(path, b"{}", deadline)
         except (ModelNotFound, UnsupportedOperation, InvalidInput) as exc:
             raise InvalidURL(
                 f"{url.location} names no model, and the server does not list those it has: write "
                 f"the model's name after the host"
             ) from exc
-        return choose_model(index, url.location, url.version)
 
     def model_config(
         self, path: str, extensions: frozenset[str] | None, deadline: Deadline

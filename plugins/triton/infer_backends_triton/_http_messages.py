@@ -19,19 +19,16 @@ from infer_backends.plugin import (
     InferRequest,
     InferResponse,
     InvalidInput,
-    InvalidURL,
     ModelMetadata,
-    ModelNotFound,
     ParameterValue,
     ProtocolError,
     TensorSpec,
 )
+from infer_backends_triton import _discovery as discovery
 from infer_backends_triton._codec import decode, encode, from_json, to_json
 
 #: Says, in requests and in answers, how long the JSON object before the tensors' bytes is.
 HEADER_LENGTH = "inference-header-content-length"
-
-_MAX_CANDIDATES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,27 +172,19 @@ def choose_model(index: bytes | memoryview, url: str, version: str | None) -> st
         InvalidURL: Several are.
         ProtocolError: This is no repository index.
     """
+    return discovery.choose_model(read_index(index, url), url, version)
+
+
+def read_index(index: bytes | memoryview, url: str) -> list[Mapping[str, Any]]:
+    """The models that a server's repository index lists.
+
+    Raises:
+        ProtocolError: This is no repository index.
+    """
     entries = _parse(index, "the repository index")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ProtocolError(f"the repository index of {url} is no list of models")
-    ready = {
-        entry.get("name")
-        for entry in entries
-        if entry.get("state") == "READY" and (version is None or entry.get("version") == version)
-    }
-    names = sorted(name for name in ready if isinstance(name, str) and name)
-    if len(names) == 1:
-        return names[0]
-    if names:
-        shown = ", ".join(repr(name) for name in names[:_MAX_CANDIDATES])
-        more = f" and {len(names) - _MAX_CANDIDATES} more" if len(names) > _MAX_CANDIDATES else ""
-        raise InvalidURL(
-            f"{url} names no model, and {len(names)} are ready there: write one of them after the "
-            f"host, as in /{quote(names[0], safe='')}; ready are {shown}{more}"
-        )
-    others = sorted({str(entry["name"]) for entry in entries if entry.get("name")})
-    known = ", ".join(repr(name) for name in others[:_MAX_CANDIDATES]) or "none at all"
-    raise ModelNotFound(f"no model is ready at {url}; it knows of {known}")
+    return entries
 
 
 def read_extensions(body: bytes | memoryview) -> frozenset[str]:

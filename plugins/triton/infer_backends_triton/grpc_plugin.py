@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 from infer_backends.plugin import (
     Backend,
@@ -30,14 +31,8 @@ def infer_backends_open(url: ModelURL, options: OpenOptions) -> Backend:
             f"{url.location!r} has a base path, and gRPC has no way to ask for one: remove it, or "
             "use http://"
         )
-    try:
-        from infer_backends_triton._grpc_backend import GrpcBackend
-    # tritonclient raises RuntimeError when grpc is missing, or older than what it was made for.
-    except (ImportError, RuntimeError) as exc:
-        raise MissingDependency(
-            f"{url.scheme}:// needs packages that are missing or too old: {_INSTALL}"
-        ) from exc
-    return GrpcBackend.open(url, options)
+    backend: Backend = import_backend(url.scheme).GrpcBackend.open(url, options)
+    return backend
 
 
 @hookimpl
@@ -52,6 +47,22 @@ def infer_backends_check(scheme: str) -> None:
     missing = [name for name in _NEEDED if not _installed(name)]
     if missing:
         raise MissingDependency(f"{scheme}:// needs {', '.join(missing)}: {_INSTALL}")
+
+
+def import_backend(scheme: str) -> Any:
+    """The module that does the work, and needs grpc.
+
+    Raises:
+        MissingDependency: A package is missing, or too old.
+    """
+    try:
+        from infer_backends_triton import _grpc_backend
+    # tritonclient raises RuntimeError when grpc is missing, or older than what it was made for.
+    except (ImportError, RuntimeError) as exc:
+        raise MissingDependency(
+            f"{scheme}:// needs packages that are missing or too old: {_INSTALL}"
+        ) from exc
+    return _grpc_backend
 
 
 def _installed(name: str) -> bool:
