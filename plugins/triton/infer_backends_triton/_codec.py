@@ -255,8 +255,11 @@ def _check_floats(elements: list[Any], dtype: DataType, name: str) -> list[float
         # Not chained, like all that is about elements: foreign texts may show them.
         raise _wrong_element(name, dtype) from None
     if dtype is DataType.FP32:
-        largest = float(np.finfo(np.float32).max)
-        if any(largest < abs(element) < math.inf for element in floats):
+        doubles = np.array(floats, np.float64)
+        # Rounded before it is judged: the shortest text of the largest FP32 is a little larger.
+        with np.errstate(over="ignore"):
+            overflows = np.isinf(doubles.astype(np.float32)) & np.isfinite(doubles)
+        if overflows.any():
             raise _wrong_element(name, dtype)
     return floats
 
