@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,14 +32,14 @@ def invoke() -> Invoke:
     return call
 
 
-def start(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
-    """Run the command in a process of its own."""
+def start(*arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
+    """Run the command in a process of its own, with these environment variables besides ours."""
     return subprocess.Popen(
         [*PROGRAM, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,  # type: ignore[call-overload]
+        env={**os.environ, **variables},
     )
 
 

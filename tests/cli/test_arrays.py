@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from infer_backends._cli._arrays import BadFile, read_npy, read_npz, write_npy, write_npz
 
-_NUMBERS = [bool, "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
+_NUMBERS = ["bool", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
 
 
 class Exploding:
@@ -33,7 +33,7 @@ class Exploding:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     array=st.sampled_from(_NUMBERS).flatmap(
-        lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, min_side=0))
+        lambda dtype: hnp.arrays(np.dtype(dtype), hnp.array_shapes(min_dims=0, min_side=0))
     ),
     name=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20),
 )

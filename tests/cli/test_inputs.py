@@ -45,8 +45,18 @@ def bound(*arguments: str, model: ModelMetadata = ONE) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "argument",
-    ["x=@x.npy", "x=@one.npz", "x=@two.npz:x", "x=@x.json", "@x.npy", "@x.json", "@one.npz"]
-    + ["@two.npz:x", f"x={X.tolist()}", str(X.tolist())],
+    [
+        "x=@x.npy",
+        "x=@one.npz",
+        "x=@two.npz:x",
+        "x=@x.json",
+        "@x.npy",
+        "@x.json",
+        "@one.npz",
+        "@two.npz:x",
+        f"x={X.tolist()}",
+        str(X.tolist()),
+    ],
 )
 @pytest.mark.usefixtures("folder")
 def test_a_tensor_is_read_from_a_file_or_the_command_line(argument: str) -> None:

@@ -24,8 +24,8 @@ from infer_backends.plugin import DataType, ModelMetadata, TensorSpec
 
 
 @given(
-    st.sampled_from([bool, "u1", "i8", "u8", "f2", "f4", "f8"]).flatmap(
-        lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0))
+    st.sampled_from(["bool", "u1", "i8", "u8", "f2", "f4", "f8"]).flatmap(
+        lambda dtype: hnp.arrays(np.dtype(dtype), hnp.array_shapes(min_dims=0))
     )
 )
 def test_numbers_come_back_as_they_were(array: Any) -> None:

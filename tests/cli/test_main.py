@@ -175,9 +175,7 @@ def test_ctrl_c_ends_a_call_that_waits() -> None:
 
 
 def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None:
-    running = start(
-        "inspect", tmp_path / "m\N{SNOWMAN}.onnx", env={**os.environ, "PYTHONIOENCODING": "ascii"}
-    )
+    running = start("inspect", tmp_path / "m\N{SNOWMAN}.onnx", PYTHONIOENCODING="ascii")
     _, stderr = running.communicate(timeout=30)
     assert running.returncode == 1
     assert "Traceback" not in stderr
