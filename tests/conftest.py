@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from infer_backends_triton._local import LocalTriton
 
+from infer_backends_triton._local import LocalTriton
 from tests.servers import environment, repository
 
 Protocol = Literal["http", "grpc"]

@@ -13,7 +13,8 @@ add_sub             b, a INT32 [-1, 4] -> sum = b + a, difference = b - a, max_b
 optional            INPUT FP32 [-1], optional BIAS FP32 [1] -> OUTPUT = INPUT + BIAS (or + 0)
 slow                SECONDS FP32 [1] -> OUTPUT, the same, after so many seconds
 failing             KIND BYTES [1]: "exception", "error", "invalid", "unavailable",
-                    "not found", "exit"; anything else comes back as OUTPUT
+                    "not found"; anything else comes back as OUTPUT
+crashing            INPUT FP32 [-1]; the first call ends its process, and its model for good
 parameters          INPUT FP32 [-1] -> OUTPUT; its config has the parameter ``metadata``
 versions            INPUT FP32 [-1] -> OUTPUT = INPUT times the version, 1 or 2
 decoupled           COUNT INT32 [1] -> as many responses, token INT32 [1] = 0, 1, ...
@@ -27,8 +28,9 @@ labels              INPUT FP32 [-1, 3] -> OUTPUT, with the labels cat, dog, owl;
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 DTYPES = (
@@ -91,7 +93,6 @@ time.sleep(float(seconds[0]))
 return answer(OUTPUT=seconds)"""
 
 _FAILING = """\
-import os
 kind = tensor(request, "KIND")
 codes = {
     b"invalid": pb_utils.TritonError.INVALID_ARG,
@@ -102,12 +103,14 @@ if kind[0] == b"exception":
     raise ValueError("the model raised a plain exception")
 if kind[0] == b"error":
     raise pb_utils.TritonModelException("the model raised a TritonModelException")
-if kind[0] == b"exit":
-    os._exit(1)
 if kind[0] in codes:
     error = pb_utils.TritonError("the model answered with a code", codes[kind[0]])
     return pb_utils.InferenceResponse([], error)
 return answer(OUTPUT=kind)"""
+
+_CRASHING = """\
+import os
+os._exit(1)"""
 
 _VERSIONS = 'return answer(OUTPUT=tensor(request, "INPUT") * np.float32(self.version))'
 
@@ -154,8 +157,8 @@ class TritonPythonModel:
 Tensor = tuple[str, str, Sequence[int]]
 
 
-def write_repository(root: Path) -> Path:
-    """Write all the models under ``root``, which is made if need be; returns ``root``."""
+def write_repository(root: Path, only: Collection[str] = ()) -> Path:
+    """Write the models, or only those named, under ``root``, which is made; returns ``root``."""
     for dtype in DTYPES:
         body = _IDENTITY_BF16 if dtype == "BF16" else _IDENTITY
         _write_identity(root, f"identity_{dtype.lower()}", dtype, (-1, -1), body=body)
@@ -166,8 +169,12 @@ def write_repository(root: Path) -> Path:
     _write_identity(
         root, "versions", "FP32", (-1,), "version_policy { all { } }", _VERSIONS, versions=(1, 2)
     )
+    _write_identity(root, "crashing", "FP32", (-1,), body=_CRASHING)
     _write_labels(root)
     _write_special(root)
+    for model in root.iterdir():
+        if only and model.name not in only:
+            shutil.rmtree(model)
     return root
 
 

@@ -17,12 +17,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from infer_backends.plugin import DeadlineExceeded, Unavailable
+from infer_backends.plugin import DeadlineExceeded, InvalidInput, Unavailable
 from infer_backends_triton._serve.environment import Environment, find_environment
-from infer_backends_triton._serve.models import Models, Repository, StrPath, parse_models
+from infer_backends_triton._serve.log import last_errors
+from infer_backends_triton._serve.models import (
+    Models,
+    Repository,
+    Sources,
+    StrPath,
+    parse_models,
+)
 from infer_backends_triton._serve.ports import HOST, ReservedPort
 from infer_backends_triton._serve.process import ServerProcess
-from infer_backends_triton._serve.wrapper import read_signature, write_model
+from infer_backends_triton._serve.wrapper import read_signatures, write_model
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,6 +37,18 @@ if TYPE_CHECKING:
 _GRACE = 10.0  # seconds that the server has to finish the calls in flight
 _POLL = 0.02  # seconds between questions whether the server is ready
 _TAIL = 20  # lines of the log in an error
+#: What every server is told; the ports and folders come on top. Ports can be shared with the socket
+#: that holds them for us.
+_OPTIONS = {
+    "http-address": HOST,
+    "reuse-http-port": 1,
+    "grpc-address": HOST,
+    "reuse-grpc-port": 1,
+    "metrics-address": HOST,
+    "allow-gpu-metrics": 0,
+    "exit-timeout-secs": int(_GRACE) - 1,
+}
+_OURS = {"model-repository", "backend-directory", "http-port", "grpc-port", "metrics-port"}
 
 
 class Ports(NamedTuple):
@@ -61,7 +80,8 @@ class LocalTriton:
         startup_timeout: Seconds that the server has to become ready.
 
     Raises:
-        InvalidInput: ``models`` names something that is missing or cannot be served.
+        InvalidInput: ``models`` names something that is missing or cannot be served, or
+            ``arguments`` has one that is chosen here.
 
     Example::
 
@@ -79,7 +99,7 @@ class LocalTriton:
     ) -> None:
         self._models = parse_models(models)
         self._environment = environment
-        self._arguments = tuple(arguments)
+        self._arguments = _check_arguments(arguments)
         self._startup_timeout = startup_timeout
         self._lock = threading.RLock()
         self._run: _Run | None = None
@@ -192,13 +212,13 @@ class LocalTriton:
             return self._models.path
         repository = run.workspace / "models"
         repository.mkdir()
+        paths, files = self._models.paths, self._models.onnx
+        signatures = read_signatures(list(files.values()), environment)
         threads = len(os.sched_getaffinity(0))
-        for name, path in self._models.paths.items():
-            if path.suffix == ".onnx":
-                signature = read_signature(path, environment)
-                write_model(repository / name, name, path, signature, threads)
-            else:
-                (repository / name).symlink_to(path, target_is_directory=True)
+        for (name, path), signature in zip(files.items(), signatures, strict=True):
+            write_model(repository / name, name, path, signature, threads)
+        for name in paths.keys() - files.keys():
+            (repository / name).symlink_to(paths[name], target_is_directory=True)
         return repository
 
     def _command(self, run: _Run, repository: Path) -> list[str]:
@@ -206,18 +226,16 @@ class LocalTriton:
             "model-repository": repository,
             "backend-directory": run.workspace / "backends",
             "backend-config": f"python,shm-region-prefix-name={run.shm_prefix}",
-            "http-address": HOST,
             "http-port": self._ports.http,
-            "reuse-http-port": 1,
-            "grpc-address": HOST,
             "grpc-port": self._ports.grpc,
-            "reuse-grpc-port": 1,
-            "metrics-address": HOST,
             "metrics-port": self._ports.metrics,
-            "allow-gpu-metrics": 0,
-            "exit-timeout-secs": int(_GRACE) - 1,
+            **_OPTIONS,
         }
-        return [*(f"--{name}={value}" for name, value in options.items()), *self._arguments]
+        command = [f"--{name}={value}" for name, value in options.items()]
+        if isinstance(self._models, Sources) and self._models.onnx == self._models.paths:
+            # Their configurations are complete; to complete them, each would be started twice.
+            command.append("--disable-auto-complete-config")
+        return [*command, *self._arguments]
 
     def _wait_until_ready(self, run: _Run) -> None:
         end = time.monotonic() + self._startup_timeout
@@ -225,8 +243,8 @@ class LocalTriton:
             status = run.process.wait(_POLL)
             if status is not None:
                 raise Unavailable(
-                    f"the local Triton could not start (exit status {status}); its log ends:\n"
-                    f"{self.log_tail()}"
+                    f"the local Triton could not start (exit status {status}); its log says:\n"
+                    f"{last_errors(run.read_log(), _TAIL)}"
                 )
             if _is_ready(self._ports.http) and self._has_metrics():
                 return
@@ -271,7 +289,7 @@ class _Run:
         except BaseException:
             shutil.rmtree(self.workspace, ignore_errors=True)
             raise
-        self._end = weakref.finalize(self, _end_run, self.process, self.workspace)
+        self._end = weakref.finalize(self, _end_run, self.process, self.workspace, self.shm_prefix)
         self._lay_out(environment)
 
     def launch(self, arguments: Sequence[str], environment: Environment) -> None:
@@ -283,8 +301,6 @@ class _Run:
             variables.get("LD_LIBRARY_PATH", ""),
         ]
         variables["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
-        # Nothing is left behind in the repository of the user either.
-        variables["PYTHONDONTWRITEBYTECODE"] = "1"
         program = environment.server / "bin" / "tritonserver"
         self.process.launch([str(program), *arguments], variables, self.log)
 
@@ -320,8 +336,20 @@ class _Run:
             (self.workspace / "lib" / library.name).symlink_to(library)
 
 
-def _end_run(process: ServerProcess, workspace: Path) -> None:
+def _check_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
+    for argument in arguments:
+        if argument.partition("=")[0].removeprefix("--") in _OURS | _OPTIONS.keys():
+            raise InvalidInput(
+                f"{argument.partition('=')[0]} is chosen by LocalTriton: leave it out"
+            )
+    return tuple(arguments)
+
+
+def _end_run(process: ServerProcess, workspace: Path, shm_prefix: str) -> None:
     process.end()
+    # The supervisor has done this, unless somebody killed it.
+    for region in Path("/dev/shm").glob(f"{shm_prefix}*"):  # noqa: S108 - where they are
+        region.unlink(missing_ok=True)
     shutil.rmtree(workspace, ignore_errors=True)
 
 

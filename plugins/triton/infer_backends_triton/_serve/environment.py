@@ -20,8 +20,6 @@ VARIABLE = "INFER_BACKENDS_TRITON_ENVIRONMENT"
 PROGRAMS = Path(__file__).with_name("programs")
 
 _SERVER = "nvidia-pytriton==0.7.*"
-#: Variables that would make another interpreter import our packages instead of its own.
-_PYTHON_VARIABLES = frozenset({"PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE"})
 #: Seconds; creating a session of a large model takes some.
 _TIMEOUT = 120.0
 
@@ -33,7 +31,6 @@ class Facts:
     Attributes:
         prefix: Its folder.
         python: Its interpreter.
-        current: Whether it is the environment of this process.
         implementation: As ``sys.implementation.name`` has it.
         version: The interpreter's version, as in ``(3, 11)``.
         glibc: The version of the C library, or None when it is not glibc.
@@ -45,7 +42,6 @@ class Facts:
 
     prefix: Path
     python: Path
-    current: bool
     implementation: str
     version: tuple[int, int]
     glibc: tuple[int, int] | None
@@ -84,14 +80,14 @@ class Environment:
 
     def variables(self) -> dict[str, str]:
         """Our process environment, changed so that programs find this environment's Python."""
-        variables = _variables(self.facts.current)
+        variables = dict(os.environ)
         path = (str(self.facts.python.parent), variables.get("PATH", ""))
         variables["PATH"] = os.pathsep.join(filter(None, path))
         return variables
 
     def ask(self, program: str, *arguments: str) -> Any:
         """What one of the ``programs`` says when this environment's Python runs it."""
-        return _ask(self.facts.python, program, arguments, self.variables())
+        return _ask(self.facts.python, program, *arguments)
 
 
 def find_environment(path: str | os.PathLike[str] | None) -> Environment:
@@ -195,12 +191,10 @@ def _read_facts(prefix: Path, source: str) -> Facts:
             f"{source} names {str(prefix)!r}, which is no Python environment: expected a folder "
             "with bin/python, such as python -m venv makes"
         )
-    current = prefix.resolve() == Path(sys.prefix).resolve()
-    answer = _ask(python, "probe.py", (), _variables(current))
+    answer = _ask(python, "probe.py")
     return Facts(
         prefix=prefix,
         python=python,
-        current=current,
         implementation=answer["implementation"],
         version=(answer["version"][0], answer["version"][1]),
         glibc=(answer["glibc"][0], answer["glibc"][1]) if answer["glibc"] else None,
@@ -210,22 +204,17 @@ def _read_facts(prefix: Path, source: str) -> Facts:
     )
 
 
-def _variables(current: bool) -> dict[str, str]:
-    return {n: v for n, v in os.environ.items() if current or n not in _PYTHON_VARIABLES}
-
-
-def _ask(
-    python: Path, program: str, arguments: tuple[str, ...], variables: Mapping[str, str]
-) -> Any:
+def _ask(python: Path, program: str, *arguments: str) -> Any:
     """What a program prints, as JSON.
+
+    Python is isolated from the user's own packages and variables, as it is inside the server.
 
     Raises:
         UnsupportedOperation: It could not be run, failed, or printed something else.
     """
     try:
         done = subprocess.run(
-            [str(python), str(PROGRAMS / program), *arguments],
-            env=dict(variables),
+            [str(python), "-I", str(PROGRAMS / program), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_TIMEOUT,

@@ -30,6 +30,11 @@ class Sources:
 
     paths: Mapping[str, Path]
 
+    @property
+    def onnx(self) -> dict[str, Path]:
+        """The ONNX files among them."""
+        return {name: path for name, path in self.paths.items() if path.suffix == ".onnx"}
+
 
 def parse_models(models: Models) -> Repository | Sources:
     """Say what ``models`` stands for; every path in the answer is absolute, and exists.

@@ -71,18 +71,16 @@ class ServerProcess:
         """
         if self._ended:
             return
-        self._ended = True
-        if self.pid is not None and self.status is None:
-            self._say(how)
-            self._listen(time.monotonic() + self._grace + _MARGIN)
-        self._say("done")
-        self._close()
         try:
-            self._supervisor.wait(_MARGIN)
-        except subprocess.TimeoutExpired:
-            # The server dies with it: it asked for that signal.
-            self._supervisor.kill()
-            self._supervisor.wait()
+            if self.pid is not None and self.status is None:
+                self._say(how)
+                self._listen(time.monotonic() + self._grace + _MARGIN)
+            self._say("done")
+        finally:
+            # Were we interrupted before we said so, the end of its input tells the supervisor.
+            self._ended = True
+            self._close()
+            self._reap()
 
     def abandon(self) -> None:
         """In a forked child: let go of the pipes, and so leave the server to the parent."""
@@ -93,6 +91,14 @@ class ServerProcess:
     def _close(self) -> None:
         self._input.close()
         self._output.close()
+
+    def _reap(self) -> None:
+        try:
+            self._supervisor.wait(self._grace + _MARGIN)
+        except subprocess.TimeoutExpired:
+            # The server dies with it: it asked for that signal.
+            self._supervisor.kill()
+            self._supervisor.wait()
 
     def _say(self, line: str) -> None:
         rest = memoryview(line.encode() + b"\n")

@@ -43,21 +43,27 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
 
 
-def read_signature(path: Path, environment: Environment) -> Signature:
-    """What onnxruntime, in the server's environment, says of the file at ``path``.
+def read_signatures(paths: Sequence[Path], environment: Environment) -> list[Signature]:
+    """What onnxruntime, in the server's environment, says of each of the files at ``paths``.
 
     Raises:
         MissingDependency: onnxruntime is not installed there.
-        InvalidInput: The file is no ONNX model that it can load.
+        InvalidInput: A file is no ONNX model that it can load.
         UnsupportedOperation: A tensor of a type that Triton's Python backend cannot pass on.
     """
+    if not paths:
+        return []
     facts = environment.facts
     if not {"onnxruntime", "onnxruntime-gpu"} & facts.packages.keys():
         raise MissingDependency(
-            f"to serve {str(path)!r}, onnxruntime has to be in {facts.prefix}; install it with: "
-            f"{facts.pip_install('onnxruntime')}"
+            f"to serve {str(paths[0])!r}, onnxruntime has to be in {facts.prefix}; install it "
+            f"with: {facts.pip_install('onnxruntime')}"
         )
-    answer = environment.ask("describe_onnx.py", str(path))
+    answers = environment.ask("describe_onnx.py", *map(str, paths))
+    return [_signature(path, answer) for path, answer in zip(paths, answers, strict=True)]
+
+
+def _signature(path: Path, answer: Mapping[str, Any]) -> Signature:
     if "error" in answer:
         raise InvalidInput(f"onnxruntime cannot load {str(path)!r}: {answer['error']}")
     return Signature(

@@ -1,4 +1,4 @@
-"""Says what an ONNX file takes and gives, as JSON; run by the server environment's interpreter."""
+"""Says what each of some ONNX files takes and gives, as JSON."""
 
 import json
 import sys
@@ -21,4 +21,4 @@ def describe(path: str) -> dict[str, object]:
     }
 
 
-sys.stdout.write(json.dumps(describe(sys.argv[1])))
+sys.stdout.write(json.dumps([describe(path) for path in sys.argv[1:]]))

@@ -34,7 +34,7 @@ def _packages() -> object:
 
 def _pytriton() -> object:
     """The folder of the package pytriton, which need not be importable."""
-    for folder in sys.path[1:]:  # the first is where this script lies
+    for folder in sys.path:
         path = Path(folder, "pytriton")
         if (path / "tritonserver").is_dir():
             return str(path)
