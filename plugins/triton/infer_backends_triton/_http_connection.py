@@ -98,8 +98,9 @@ class Connection:
             try:
                 self._send(request, deadline)
                 self.request_sent = True
-            except (BrokenPipeError, ConnectionResetError):
-                # A server that refuses a large request answers first, and closes then.
+            except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+                # A server that refuses a large request answers first, and closes then; one that
+                # misses a client certificate says so only now.
                 if not self._receive_more(deadline):
                     raise
             return self._receive(deadline, max_body)

@@ -30,7 +30,7 @@ MESSAGE_LIMIT = 600
 # Shorter "secrets" would be found everywhere by chance.
 _SHORTEST_SECRET = 4
 _UNPRINTABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+"
+    r"[\x00-\x20\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+"
 )
 
 _REQUEST_ID = r"(?:\[request id: [^\]]*\] )?"
