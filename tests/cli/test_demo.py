@@ -225,12 +225,24 @@ def test_digits_are_drawn_in_shades_in_colours_and_in_ascii() -> None:
     image[0, 1:7] = (0, 4, 8, 12, 16, 16)
     assert draw_digits([image.ravel()], " ░▒▓█").plain.splitlines()[0] == "  ░░▒▒▓▓████"
     assert draw_digits([image.ravel()] * 2, " .:*#").plain.splitlines()[0] == (
-        "  ..::**####" + "  " + "  ..::**####"
+        "  ..::**####" + " " + "  ..::**####"
     )
     coloured = draw_digits([image.ravel()], "")
     assert not coloured.plain.strip()
     assert len({str(span.style) for span in coloured.spans}) == 5
-    assert captions(["0", "6"]) == "     0             6"
+    assert captions(["0", "6"]) == "     0            6"
+
+
+def test_the_demo_fits_into_80_columns(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(_triton, "_PACKAGE", "infer_backends_gone")
+    lines = invoke("demo").stdout.splitlines()
+    drawn = [line for line in lines if "█" in line or "▒" in line]
+    assert len(drawn) == 8
+    # The last digit is a five, whose upper stroke goes to the right end.
+    assert drawn[0].endswith("  ▓▓████████")
+    long = [line for line in lines if len(line.rstrip()) > 80]
+    assert [line for line in long if "Triton cannot run here" not in line] == []
 
 
 def test_the_palette_is_what_the_terminal_can_show() -> None:

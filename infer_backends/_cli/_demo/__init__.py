@@ -120,9 +120,9 @@ class Demo:
         self._title("The same call, wherever the model runs")
         for answer in answers:
             self._print(f"open_model('{_shorten(answer.url)}')", style="dim")
-        self._print("")
+        self._out.print()
         self._print(comparison_table(answers, self._digits, self._shown))
-        self._print("")
+        self._out.print()
         for answer in answers:
             if self._digits.accuracy(answer.probabilities) < _ACCURACY:
                 raise Failure(f"{answer.url} recognises too few digits")

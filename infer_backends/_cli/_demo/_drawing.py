@@ -14,7 +14,7 @@ from rich.text import Text
 _SIDE, _INK = 8, 16
 # The first and the last column of nearly every image are blank.
 _COLUMNS = slice(1, 7)
-_GAP = 2
+_GAP = 1
 
 
 @dataclass(frozen=True, slots=True)
