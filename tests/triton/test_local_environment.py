@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import venv
 from dataclasses import replace
@@ -54,7 +55,7 @@ def test_a_complete_environment_names_the_programs_and_libraries(facts: Facts) -
         (
             {"packages": {"numpy": "1.26.4"}, "pytriton": None},
             MissingDependency,
-            'does not have; install it with: /env/bin/python3 -m pip install "nvidia-pytriton==0.7.*"',
+            'install it with: /env/bin/python3 -m pip install "nvidia-pytriton==0.7.*" "numpy<2"',
         ),
         (
             {"packages": {"nvidia-pytriton": "0.7.0"}},
@@ -94,6 +95,13 @@ def test_onnx_files_need_onnxruntime_in_the_environment(facts: Facts) -> None:
 def test_other_systems_are_refused(system: str, machine: str) -> None:
     with pytest.raises(UnsupportedOperation, match=f"this is {system} on {machine}"):
         check_system(system, machine)
+
+
+def test_a_local_triton_says_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.onnx").touch()
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(UnsupportedOperation, match="Linux on x86-64 only"):
+        LocalTriton(tmp_path / "m.onnx")
 
 
 def test_packages_are_found_by_their_metadata_without_an_import(tmp_path: Path) -> None:

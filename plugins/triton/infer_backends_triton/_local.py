@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
-import secrets
-import shutil
+import platform
 import socket
-import tempfile
+import sys
 import threading
 import time
 import weakref
@@ -18,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_backends.plugin import DeadlineExceeded, InvalidInput, Unavailable
-from infer_backends_triton._serve.environment import Environment, find_environment
+from infer_backends_triton._serve.environment import Environment, check_system, find_environment
 from infer_backends_triton._serve.log import last_errors
 from infer_backends_triton._serve.models import (
     Models,
@@ -28,13 +26,12 @@ from infer_backends_triton._serve.models import (
     parse_models,
 )
 from infer_backends_triton._serve.ports import HOST, ReservedPort
-from infer_backends_triton._serve.process import ServerProcess
+from infer_backends_triton._serve.run import GRACE, Run
 from infer_backends_triton._serve.wrapper import read_signatures, write_model
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_GRACE = 10.0  # seconds that the server has to finish the calls in flight
 _POLL = 0.02  # seconds between questions whether the server is ready
 _TAIL = 20  # lines of the log in an error
 #: What every server is told; the ports and folders come on top. Ports can be shared with the socket
@@ -46,7 +43,7 @@ _OPTIONS = {
     "reuse-grpc-port": 1,
     "metrics-address": HOST,
     "allow-gpu-metrics": 0,
-    "exit-timeout-secs": int(_GRACE) - 1,
+    "exit-timeout-secs": int(GRACE) - 1,
 }
 _OURS = {"model-repository", "backend-directory", "http-port", "grpc-port", "metrics-port"}
 
@@ -82,6 +79,7 @@ class LocalTriton:
     Raises:
         InvalidInput: ``models`` names something that is missing or cannot be served, or
             ``arguments`` has one that is chosen here.
+        UnsupportedOperation: This is not Linux on x86-64.
 
     Example::
 
@@ -97,12 +95,13 @@ class LocalTriton:
         arguments: Sequence[str] = (),
         startup_timeout: float = 60.0,
     ) -> None:
+        check_system(sys.platform, platform.machine())
         self._models = parse_models(models)
         self._environment = environment
         self._arguments = _check_arguments(arguments)
         self._startup_timeout = startup_timeout
         self._lock = threading.RLock()
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._last_log = ""
         reserved = [ReservedPort() for _ in Ports._fields]
         self._ports = Ports(*(port.number for port in reserved))
@@ -167,7 +166,7 @@ class LocalTriton:
                 return
             self.stop()
             environment = find_environment(self._environment)
-            self._run = _Run(environment)
+            self._run = Run(environment)
             try:
                 repository = self._make_repository(self._run, environment)
                 command = self._command(self._run, repository)
@@ -207,7 +206,7 @@ class LocalTriton:
                 run, self._run = self._run, None
                 self._last_log = run.end(how)
 
-    def _make_repository(self, run: _Run, environment: Environment) -> Path:
+    def _make_repository(self, run: Run, environment: Environment) -> Path:
         if isinstance(self._models, Repository):
             return self._models.path
         repository = run.workspace / "models"
@@ -221,7 +220,7 @@ class LocalTriton:
             (repository / name).symlink_to(paths[name], target_is_directory=True)
         return repository
 
-    def _command(self, run: _Run, repository: Path) -> list[str]:
+    def _command(self, run: Run, repository: Path) -> list[str]:
         options = {
             "model-repository": repository,
             "backend-directory": run.workspace / "backends",
@@ -237,7 +236,7 @@ class LocalTriton:
             command.append("--disable-auto-complete-config")
         return [*command, *self._arguments]
 
-    def _wait_until_ready(self, run: _Run) -> None:
+    def _wait_until_ready(self, run: Run) -> None:
         end = time.monotonic() + self._startup_timeout
         while True:
             status = run.process.wait(_POLL)
@@ -275,67 +274,6 @@ class LocalTriton:
             self._run = None
 
 
-class _Run:
-    """What exists from one start to the stop after it: a workspace and a process."""
-
-    def __init__(self, environment: Environment) -> None:
-        self.shm_prefix = f"infer-backends-{secrets.token_hex(8)}-"
-        self.workspace = Path(tempfile.mkdtemp(prefix="infer-backends-triton-"))
-        self.log = self.workspace / "server.log"
-        try:
-            self.process = ServerProcess(
-                environment.facts.python, self.workspace, self.shm_prefix, _GRACE
-            )
-        except BaseException:
-            shutil.rmtree(self.workspace, ignore_errors=True)
-            raise
-        self._end = weakref.finalize(self, _end_run, self.process, self.workspace, self.shm_prefix)
-        self._lay_out(environment)
-
-    def launch(self, arguments: Sequence[str], environment: Environment) -> None:
-        """Start the server with ``arguments``."""
-        variables = environment.variables()
-        libraries = [
-            str(self.workspace / "lib"),
-            str(environment.libraries),
-            variables.get("LD_LIBRARY_PATH", ""),
-        ]
-        variables["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
-        program = environment.server / "bin" / "tritonserver"
-        self.process.launch([str(program), *arguments], variables, self.log)
-
-    def read_log(self) -> str:
-        """All that the server has logged."""
-        with contextlib.suppress(OSError):
-            return self.log.read_text(encoding="utf-8", errors="replace")
-        return ""
-
-    def end(self, how: str) -> str:
-        """End the server and remove the workspace; returns what was logged."""
-        self.process.end(how)
-        text = self.read_log()
-        self._end()
-        return text
-
-    def forget(self) -> None:
-        """In a forked child: leave everything to the parent."""
-        self._end.detach()
-        self.process.abandon()
-
-    def _lay_out(self, environment: Environment) -> None:
-        """Make the folders that the server is told of, out of links to the wheel's files."""
-        backend = self.workspace / "backends" / "python"
-        backend.mkdir(parents=True)
-        for source in (environment.server / "backends" / "python").iterdir():
-            (backend / source.name).symlink_to(source)
-        (backend / environment.stub.name).symlink_to(environment.stub)
-        # The interpreter's own folder would bring other libraries along.
-        (self.workspace / "lib").mkdir()
-        library = environment.libpython
-        if library.is_absolute():
-            (self.workspace / "lib" / library.name).symlink_to(library)
-
-
 def _check_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
     for argument in arguments:
         if argument.partition("=")[0].removeprefix("--") in _OURS | _OPTIONS.keys():
@@ -343,14 +281,6 @@ def _check_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
                 f"{argument.partition('=')[0]} is chosen by LocalTriton: leave it out"
             )
     return tuple(arguments)
-
-
-def _end_run(process: ServerProcess, workspace: Path, shm_prefix: str) -> None:
-    process.end()
-    # The supervisor has done this, unless somebody killed it.
-    for region in Path("/dev/shm").glob(f"{shm_prefix}*"):  # noqa: S108 - where they are
-        region.unlink(missing_ok=True)
-    shutil.rmtree(workspace, ignore_errors=True)
 
 
 def _is_ready(port: int) -> bool:

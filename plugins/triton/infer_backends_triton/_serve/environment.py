@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -99,10 +98,9 @@ def find_environment(path: str | os.PathLike[str] | None) -> Environment:
 
     Raises:
         InvalidInput: There is no Python environment at ``path``.
-        UnsupportedOperation: Triton cannot run on this system, or with this Python or NumPy.
+        UnsupportedOperation: Triton cannot run with its Python, NumPy or C library.
         MissingDependency: A package or library is not installed there.
     """
-    check_system(sys.platform, platform.machine())
     if path is not None:
         return check_facts(_read_facts(Path(path), "environment="))
     named = os.environ.get(VARIABLE)
