@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import weakref
@@ -27,6 +26,7 @@ from infer_backends.plugin import (
 )
 from infer_backends_onnxruntime._devices import CPU, Device
 from infer_backends_onnxruntime._errors import run_error
+from infer_backends_onnxruntime._fork import never_destroy, skip_exit_handlers_of_c
 from infer_backends_onnxruntime._install import import_runtime
 from infer_backends_onnxruntime._metadata import read_metadata
 from infer_backends_onnxruntime._session import SessionSpec, file_state, make_session
@@ -132,15 +132,18 @@ class OnnxBackend:
 
     def _explain(self, exc: Exception, watch: Watch | None) -> InferError:
         name = self._metadata.name
+        error = run_error(exc, name, has_text=bool(self._text_inputs or self._text_outputs))
+        stopped: InferError
         if watch is not None and watch.fired:
-            error: InferError = DeadlineExceeded(
+            stopped = DeadlineExceeded(
                 f"the deadline passed while the model {name!r} was running; give a larger timeout"
             )
         elif self._closed:
-            error = ModelClosed(f"the model {name!r} was closed while it was running")
+            stopped = ModelClosed(f"the model {name!r} was closed while it was running")
         else:
-            return run_error(exc, name, has_text=bool(self._text_inputs or self._text_outputs))
-        return error
+            return error
+        stopped.__cause__ = error.__cause__
+        return stopped
 
     def _reopen(self) -> Any:
         """The session of a forked child, made by its first call."""
@@ -166,8 +169,7 @@ class OnnxBackend:
     def after_fork_in_child(self) -> None:
         """Drop the parent's session without destroying it."""
         if self._session is not None:
-            # Its destructor would wait for threads that exist in the parent only.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            never_destroy(self._session)
             self._session = None
         self._start_afresh()
 
@@ -180,6 +182,7 @@ _LIVE: weakref.WeakSet[OnnxBackend] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
+    skip_exit_handlers_of_c()
     for backend in list(_LIVE):
         backend.after_fork_in_child()
 
