@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from infer_backends._cli._console import log_as_notes
 from infer_backends._cli._demo import demo
 from infer_backends._cli._failures import App, traceback_option
 from infer_backends._cli._inspect import inspect
@@ -28,5 +29,6 @@ def cli(ctx: click.Context) -> None:
     Exit codes: 0, all went well; 1, what was asked for did not work out; 2, it was asked for
     wrongly.
     """
+    ctx.with_resource(log_as_notes())
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
+from collections.abc import Iterator
 
 import click
 from rich import box
@@ -28,6 +31,25 @@ def console() -> Console:
 def note(text: str) -> None:
     """One plain line on standard error."""
     click.echo(one_line(text), err=True)
+
+
+class _Notes(logging.Handler):
+    """Writes a record of the log as a note."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+@contextlib.contextmanager
+def log_as_notes() -> Iterator[None]:
+    """Within the block, warnings of the library are lines on standard error, like all the rest."""
+    handler = _Notes(logging.WARNING)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
 
 
 def one_line(text: str) -> str:

@@ -88,6 +88,16 @@ def test_where_triton_cannot_run_the_local_part_does(
     assert "Triton over" not in result.stdout
 
 
+def test_without_a_protocol_the_local_part_runs(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFER_BACKENDS_DISABLE", "grpc")
+    result = invoke("demo")
+    assert result.exit_code == 0, result.output
+    assert "the scheme 'grpc' of infer-backends-triton is disabled" in result.stdout
+    assert "531 of 540" in result.stdout
+
+
 def test_a_model_that_is_mostly_wrong_fails_the_demo(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

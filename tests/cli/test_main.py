@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_backends import _cli
+from infer_backends import Unavailable, _cli
 from infer_backends._cli import _failures, _inspect
 from infer_backends._cli._demo._digits import MODEL_PATH
 from infer_backends._version import __version__
@@ -179,3 +180,15 @@ def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None
     _, stderr = running.communicate(timeout=30)
     assert running.returncode == 1
     assert "Traceback" not in stderr
+
+
+def test_warnings_of_the_library_are_lines_on_standard_error(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(*_: object) -> None:
+        logging.getLogger("infer_backends").warning("%s differs\x1b[31m\nmuch", "a member")
+        raise Unavailable("gone")
+
+    monkeypatch.setattr(_inspect, "open_from_terminal", warn)
+    result = invoke("inspect", "http://h/m")
+    assert result.stderr == "warning: a member differs [31m much\nerror: gone\n"

@@ -29,8 +29,9 @@ from infer_backends._cli._demo._timeline import timeline
 from infer_backends._cli._failures import Failure, traceback_option
 from infer_backends._cli._signals import interruptible
 from infer_backends._cli._triton import LocalServer, local_triton
-from infer_backends._errors import MissingDependency, UnsupportedOperation
+from infer_backends._errors import MissingDependency, UnknownScheme, UnsupportedOperation
 from infer_backends._open import open_model
+from infer_backends._registry import REGISTRY
 
 _SHOWN = 6
 #: Columns: of titles at most, and of the space to the left of everything else.
@@ -76,7 +77,7 @@ class Demo:
         with contextlib.ExitStack() as stack:
             try:
                 server = self._start_triton(stack)
-            except (MissingDependency, UnsupportedOperation) as exc:
+            except (MissingDependency, UnknownScheme, UnsupportedOperation) as exc:
                 # One line, whatever the width: it says what to type.
                 reason = plain(f"  Triton cannot run here, so this is the local part: {exc}")
                 self._out.print(reason, soft_wrap=True)
@@ -98,8 +99,11 @@ class Demo:
 
     def _start_triton(self, stack: contextlib.ExitStack) -> LocalServer:
         started = time.monotonic()
+        server = local_triton({MODEL_NAME: MODEL_PATH})
+        for scheme in ("http", "grpc"):
+            REGISTRY.find(scheme).check(scheme)
         with self._out.status("Starting a real Triton that serves the model ..."):
-            server = stack.enter_context(local_triton({MODEL_NAME: MODEL_PATH}))
+            stack.enter_context(server)
         seconds = time.monotonic() - started
         self._print(f"A real Triton serves the model now; it took {seconds:.1f} s to start.\n")
         return server
@@ -180,13 +184,8 @@ def _shorten(url: str) -> str:
 @contextlib.contextmanager
 def _without_log() -> Iterator[None]:
     """Keep the library's warnings from the terminal: the demo shows the same events itself."""
-    logger = logging.getLogger("infer_backends")
-    before = logger.propagate
-    handler = logging.NullHandler()
-    logger.addHandler(handler)
-    logger.propagate = False
+    logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logger.propagate = before
-        logger.removeHandler(handler)
+        logging.disable(logging.NOTSET)
