@@ -247,7 +247,8 @@ def test_a_refusal_whose_body_is_broken_or_endless_still_counts() -> None:
 
 def test_a_secret_that_a_server_repeats_is_not_shown() -> None:
     def repeat(sock: socket.socket, request: Request) -> None:
-        said = f"no: {request.headers['authorization']} {request.headers['x-key']}\n\x1b[31m"
+        token = request.headers["authorization"].split()[1]
+        said = f"no: {token} {request.headers['x-key']}\n\x1b[31m"
         sock.sendall(json_answer({"error": said}, "401 Unauthorized"))
 
     with faulty_server(repeat) as server:

@@ -12,7 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from infer_backends.plugin import DeadlineExceeded, InferError, ModelClosed, Unavailable
+from infer_backends.plugin import (
+    DeadlineExceeded,
+    InferenceFailed,
+    InferError,
+    InvalidInput,
+    ModelClosed,
+    Unavailable,
+)
 from infer_backends_triton import _http_pool
 from tests.triton.http_faults import (
     Request,
@@ -55,6 +62,27 @@ def test_a_connection_that_the_server_wants_closed_is_not_kept() -> None:
         backend.infer(a_request())
         backend.infer(a_request())
         assert server.connections == 2
+
+
+def test_a_connection_is_not_kept_after_a_servers_own_error() -> None:
+    def fail_and_close(sock: socket.socket, request: Request) -> None:
+        sock.sendall(http_answer(status="500 Internal Server Error"))
+        server.answer = echo
+
+    with faulty_server(fail_and_close) as server, opened(server.url) as backend:
+        with pytest.raises(InferenceFailed):
+            backend.infer(a_request())
+        backend.infer(a_request())
+        assert server.connections == 2
+
+
+def test_a_connection_is_kept_after_a_refusal() -> None:
+    with faulty_server(saying(http_answer(status="400 No"))) as server:
+        with opened(server.url) as backend:
+            for _ in range(2):
+                with pytest.raises(InvalidInput):
+                    backend.infer(a_request())
+        assert server.connections == 1
 
 
 def test_a_failed_call_leaves_no_answer_for_the_next_one() -> None:

@@ -37,7 +37,7 @@ from infer_backends_triton._http_messages import (
 from infer_backends_triton._http_pool import ConnectionPool
 from infer_backends_triton._http_wire import parse_length, render_head
 from infer_backends_triton._metadata import read_metadata
-from infer_backends_triton._settings import ConnectionSettings, check_headers
+from infer_backends_triton._settings import ConnectionSettings, check_headers, secret_values
 from infer_backends_triton._status import error_message, http_error
 
 # What a server says of itself and its models is small; max_response_bytes is about tensors.
@@ -87,9 +87,7 @@ class HTTPBackend:
         Raises:
             InferError: Anything of the library's tree; see the table of errors.
         """
-        settings = ConnectionSettings.read(url, options)
-        _refuse_framing(settings.headers, InvalidURL)
-        server = _Server(settings)
+        server = _Server(ConnectionSettings.read(url, options))
         try:
             return cls._open(url, server, options.deadline)
         except BaseException:
@@ -131,7 +129,7 @@ class HTTPBackend:
         response = self._server.exchange(
             (head + _body_head(message), *message.tensors),
             request.deadline,
-            secrets=request.headers,
+            headers=request.headers,
         )
         try:
             length = response.head.headers.get(HEADER_LENGTH)
@@ -177,6 +175,7 @@ class _Server:
     """Requests to one server: heads, control messages, and refusals turned into errors."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
+        _refuse_framing(settings.headers, InvalidURL)
         self._settings = settings
         self._pool = ConnectionPool(settings)
 
@@ -202,18 +201,26 @@ class _Server:
         *,
         max_body: int | None = None,
         repeatable: bool = False,
-        secrets: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> HTTPResponse:
-        """Send a request, receive an answer that is 200."""
+        """Send a request, receive an answer that is 200.
+
+        Args:
+            request: The pieces of head and body.
+            deadline: By when the answer has to be here.
+            max_body: The largest body taken, in bytes; None for ``max_response_bytes``.
+            repeatable: Whether the request may be sent twice without harm.
+            headers: The headers of this call alone, which no error may show.
+        """
         settings = self._settings
         if max_body is None:
             max_body = settings.max_response_bytes
         response = self._pool.exchange(request, deadline, max_body, repeatable=repeatable)
         if response.head.status == 200:
             return response
-        hidden = settings.secrets | frozenset((secrets or {}).values())
+        secrets = settings.secrets | secret_values(headers or {})
         message = error_message(bytes(response.body))
-        raise http_error(response.head.status, message, url=settings.url, secrets=hidden)
+        raise http_error(response.head.status, message, url=settings.url, secrets=secrets)
 
     def get(self, path: str, deadline: Deadline) -> memoryview:
         """The body of the answer to a GET."""

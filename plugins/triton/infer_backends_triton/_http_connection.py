@@ -197,8 +197,9 @@ class Connection:
             if len(self._received) > max_body:
                 raise TooLarge(too_large(max_body))
             body = memoryview(self._take_received())
-        # What was not asked for must not become the next answer.
-        self.reusable = head.keep_alive and not surplus and self.request_sent
+        # What was not asked for must not become the next answer; and some servers (uvicorn) close
+        # the connection after an error of their own, without announcing it.
+        self.reusable = head.keep_alive and not surplus and self.request_sent and head.status < 500
         return body
 
     def _receive_exactly(self, length: int, deadline: Deadline, max_body: int) -> memoryview:

@@ -85,7 +85,7 @@ class ConnectionSettings:
             connect_timeout=options.connect_timeout,
             headers=dict(options.headers),
             max_response_bytes=options["max_response_bytes"],
-            secrets=_secrets(url, options),
+            secrets=secret_values(options.headers) | ({url.password} if url.password else set()),
         )
 
     @property
@@ -123,10 +123,10 @@ def _read_file_option(options: OpenOptions, name: str) -> str | None:
     return path
 
 
-def _secrets(url: ModelURL, options: OpenOptions) -> frozenset[str]:
-    values = {url.password or ""}
-    for name, value in options.headers.items():
-        values.add(value)
+def secret_values(headers: Mapping[str, str]) -> frozenset[str]:
+    """What in these headers must not be shown, should a server repeat it."""
+    values = set(headers.values())
+    for name, value in headers.items():
         if name.endswith("authorization"):
             # "Bearer abc" is a secret, and so is "abc".
             values.add(value.partition(" ")[2])
