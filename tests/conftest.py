@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from infer_backends_triton._local import LocalTriton
 from tests.servers import environment, repository
+
+if TYPE_CHECKING:
+    from infer_backends_triton._local import LocalTriton
 
 Protocol = Literal["http", "grpc"]
 
@@ -29,6 +31,9 @@ def triton_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def triton(triton_environment: Path, triton_repository: Path) -> Iterator[LocalTriton]:
     """A running Triton with that repository; a test that stops it starts one of its own."""
+    # Not every environment of the tests has this plugin.
+    from infer_backends_triton._local import LocalTriton
+
     # The configurations are complete; completing them would start every model twice.
     arguments = ["--disable-auto-complete-config"]
     with LocalTriton(

@@ -6,12 +6,14 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import threading
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+import trustme
 
 from infer_backends.plugin import (
     DeadlineExceeded,
@@ -190,6 +192,47 @@ def test_a_server_that_is_not_ready_in_time_is_stopped(
     with pytest.raises(DeadlineExceeded, match=r"not ready after 0\.01 s"):
         server.start()
     assert server.pid is None
+
+
+def test_model_folders_are_served_by_name_and_metrics_may_be_off(
+    models: Path, triton_environment: Path
+) -> None:
+    folder = models / "identity_fp32"
+    arguments = [*COMPLETE, "--allow-metrics=false"]
+    with LocalTriton([folder], environment=triton_environment, arguments=arguments) as server:
+        assert is_ready(server, "identity_fp32")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.ports.metrics), timeout=5)
+    assert (folder / "config.pbtxt").exists()
+
+
+def test_a_long_log_is_read_from_its_end(models: Path, triton_environment: Path) -> None:
+    with local(models, triton_environment) as server:
+        assert server.log_path is not None
+        with server.log_path.open("a") as log:
+            log.write("x" * 300_000 + "\nthe end\n")
+        assert server.log_tail(1) == "the end"
+        assert len(server.log_tail(2)) < 300_000
+
+
+def test_tls_is_served_with_the_files_that_the_arguments_name(
+    models: Path, triton_environment: Path, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key"))
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert"))
+    files = [f"--grpc-server-cert={tmp_path / 'cert'}", f"--grpc-server-key={tmp_path / 'key'}"]
+    arguments = [*COMPLETE, "--grpc-use-ssl=true", *files]
+    with LocalTriton(models, environment=triton_environment, arguments=arguments) as server:
+        trusting = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+        trusting.set_alpn_protocols(["h2"])
+        address = ("127.0.0.1", server.ports.grpc)
+        with (
+            socket.create_connection(address, timeout=10) as plain,
+            trusting.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+        ):
+            assert secure.selected_alpn_protocol() == "h2"
 
 
 def test_tls_arguments_show_in_the_url(models: Path) -> None:

@@ -16,6 +16,7 @@ from infer_backends_triton._serve.process import ServerProcess
 
 #: Seconds that the server has to finish the calls in flight.
 GRACE = 10.0
+_LOG_BYTES = 256 * 1024
 
 
 class Run:
@@ -48,9 +49,10 @@ class Run:
         self.process.launch([str(program), *arguments], variables, self.log)
 
     def read_log(self) -> str:
-        """All that the server has logged."""
-        with contextlib.suppress(OSError):
-            return self.log.read_text(encoding="utf-8", errors="replace")
+        """What the server has logged: all of it, or the last 256 KiB."""
+        with contextlib.suppress(FileNotFoundError), self.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
+            return log.read().decode(errors="replace")
         return ""
 
     def end(self, how: str) -> str:

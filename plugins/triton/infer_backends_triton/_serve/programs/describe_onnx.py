@@ -21,4 +21,5 @@ def describe(path: str) -> dict[str, object]:
     }
 
 
-sys.stdout.write(json.dumps([describe(path) for path in sys.argv[1:]]))
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps([describe(path) for path in sys.argv[1:]]))

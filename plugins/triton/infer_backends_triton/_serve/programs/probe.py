@@ -54,12 +54,18 @@ def _libpython() -> object:
     return name
 
 
-answer = {
-    "implementation": sys.implementation.name,
-    "version": sys.version_info[:2],
-    "glibc": _glibc(),
-    "packages": _packages(),
-    "pytriton": _pytriton(),
-    "libpython": _libpython(),
-}
-sys.stdout.write(json.dumps(answer))
+def main() -> None:
+    """Write the answer."""
+    answer = {
+        "implementation": sys.implementation.name,
+        "version": sys.version_info[:2],
+        "glibc": _glibc(),
+        "packages": _packages(),
+        "pytriton": _pytriton(),
+        "libpython": _libpython(),
+    }
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
