@@ -15,7 +15,7 @@ from infer_backends.plugin import InvalidInput, MissingDependency, UnsupportedOp
 
 #: Names the environment when none is given.
 VARIABLE = "INFER_BACKENDS_TRITON_ENVIRONMENT"
-#: Where the programs lie that the environment's own Python runs; nothing imports them, and they need
+#: Where the programs lie that the environment's own Python runs. Nothing imports them; they need
 #: nothing of this project, which need not be installed there.
 PROGRAMS = Path(__file__).with_name("programs")
 
