@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import socket
-import ssl
 import threading
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-import trustme
 
-from infer_backends.plugin import Deadline, DeadlineExceeded, ModelURL, TLSError, Unavailable
+from infer_backends.plugin import (
+    Deadline,
+    DeadlineExceeded,
+    InferError,
+    ModelURL,
+    TLSError,
+    Unavailable,
+)
 from infer_backends_triton import _http_dial
 from infer_backends_triton._http_dial import dial, make_tls_context
 from infer_backends_triton._settings import ConnectionSettings
-from tests.triton.http_faults import default_options, echo, faulty_server, opened
+from tests.triton.http_faults import default_options, echo, faulty_server, opened, reset
 
 
-def settings(
-    url: str, *, connect_timeout: float = 5.0, ca: str | None = None
-) -> ConnectionSettings:
-    options = default_options(connect_timeout=connect_timeout, ca=ca)
+def settings(url: str, *, connect_timeout: float = 5.0) -> ConnectionSettings:
+    options = default_options(connect_timeout=connect_timeout)
     return ConnectionSettings.read(ModelURL.parse(url), options)
 
 
@@ -77,28 +83,65 @@ def test_a_resolver_that_hangs_costs_its_bound_and_one_thread(
     assert not _http_dial._lookups
 
 
-def test_a_known_server_that_closes_in_the_handshake_is_unavailable(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    ca = str(tmp_path / "ca.pem")
-    authority.cert_pem.write_to_path(ca)
+@contextlib.contextmanager
+def listening(answer: Callable[[socket.socket], object]) -> Iterator[ConnectionSettings]:
+    """Settings for TLS with a server that treats every connection as ``answer`` does."""
 
-    def accept_and_close(listener: socket.socket) -> None:
-        for _ in range(2):
-            sock, _ = listener.accept()
-            sock.recv(10_000)
-            sock.close()
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = listener.accept()
+                with sock:
+                    sock.recv(10_000)
+                    answer(sock)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=accept_and_close, args=(listener,), daemon=True)
+        thread = threading.Thread(target=accept, daemon=True)
         thread.start()
-        server = settings(f"https://127.0.0.1:{listener.getsockname()[1]}/m", ca=ca)
-        context = make_tls_context(server)
-        with pytest.raises(TLSError, match="does this port speak TLS"):
-            dial(server, context, Deadline.after(5), known=False)
-        with pytest.raises(Unavailable, match="closed the connection") as caught:
-            dial(server, context, Deadline.after(5), known=True)
-        assert isinstance(caught.value.__cause__, ssl.SSLError)
+        yield settings(f"https://127.0.0.1:{listener.getsockname()[1]}/m")
+        listener.shutdown(socket.SHUT_RDWR)
         thread.join(10)
+
+
+def reset_quietly(sock: socket.socket) -> None:
+    with contextlib.suppress(ConnectionAbortedError):
+        reset(sock)
+
+
+@pytest.mark.parametrize(
+    ("answer", "known", "kind", "words"),
+    [
+        (lambda sock: sock.sendall(b"HTTP/1.1 400 No\r\n\r\n"), True, TLSError, "speak TLS"),
+        (lambda sock: None, False, TLSError, "speak TLS"),
+        (lambda sock: None, True, Unavailable, "closed the connection"),
+        (reset_quietly, False, Unavailable, "reset"),
+    ],
+)
+def test_a_handshake_that_comes_to_nothing_says_why(
+    answer: Callable[[socket.socket], object], known: bool, kind: type[InferError], words: str
+) -> None:
+    with listening(answer) as server:
+        context = make_tls_context(server)
+        with pytest.raises(kind, match=words) as caught:
+            dial(server, context, Deadline.after(5), known=known)
+    assert type(caught.value) is kind
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_handshake_does_not_begin_when_connecting_took_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connect = _http_dial._connect
+
+    def connect_slowly(candidate: Any, timeout: float) -> socket.socket:
+        threading.Event().wait(timeout)
+        return connect(candidate, timeout)
+
+    monkeypatch.setattr(_http_dial, "_connect", connect_slowly)
+    with listening(lambda sock: None) as server:
+        hasty = dataclasses.replace(server, connect_timeout=0.05)
+        with pytest.raises(Unavailable, match="shaking hands"):
+            dial(hasty, make_tls_context(server), Deadline.after(5))
 
 
 def test_a_deadline_that_has_passed_connects_to_nobody() -> None:

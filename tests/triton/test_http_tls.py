@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from infer_backends.plugin import DeadlineExceeded, InvalidURL, ProtocolError, TLSError, Unavailable
-from tests.triton.http_faults import Request, a_request, echo, faulty_server, opened
+from tests.triton.http_faults import a_request, echo, faulty_server, opened
 
 
 @pytest.fixture(scope="module")
@@ -112,17 +112,6 @@ def test_files_that_are_no_certificates_are_refused_before_anything_is_sent(
             pass
 
 
-def test_tls_to_a_plain_port_is_a_tls_error() -> None:
-    def complain(sock: socket.socket, request: Request) -> None:
-        sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-    for answer in (complain, None):
-        with faulty_server(answer) as server:
-            url = server.url.replace("http:", "https:")
-            with pytest.raises(TLSError, match="TLS"), opened(url):
-                pass
-
-
 def test_a_plain_request_to_a_tls_port_fails_clearly(authority: trustme.CA) -> None:
     context = server_context(authority, "127.0.0.1")
     with faulty_server(echo, tls=context) as server:
@@ -134,9 +123,9 @@ def test_a_plain_request_to_a_tls_port_fails_clearly(authority: trustme.CA) -> N
 def test_a_server_that_never_finishes_the_handshake_is_unavailable_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}/m"
-        with pytest.raises(Unavailable, match="handshake"), opened(url, connect_timeout=0.3):
+        with pytest.raises(Unavailable, match="shaking hands"), opened(url, connect_timeout=0.3):
             pass
-        with pytest.raises(DeadlineExceeded, match="handshake"), opened(url, timeout=0.3):
+        with pytest.raises(DeadlineExceeded, match="shaking hands"), opened(url, timeout=0.3):
             pass
 
 

@@ -203,7 +203,10 @@ def _handshake(
 ) -> ssl.SSLSocket:
     secure: socket.socket = sock
     try:
-        sock.settimeout(bound.require("starting TLS with"))
+        left = bound.remaining()
+        if left <= 0:
+            raise TimeoutError
+        sock.settimeout(left)
         # A name's final dot is for resolving it; certificates don't have it.
         wrapped = context.wrap_socket(
             sock, server_hostname=settings.host.rstrip("."), do_handshake_on_connect=False
@@ -213,9 +216,6 @@ def _handshake(
     except OSError as exc:
         secure.close()
         raise _handshake_error(settings, exc, bound, known) from exc
-    except BaseException:
-        secure.close()
-        raise
     return wrapped
 
 
@@ -223,7 +223,7 @@ def _handshake_error(
     settings: ConnectionSettings, exc: OSError, bound: _Bound, known: bool
 ) -> InferError:
     if isinstance(exc, TimeoutError):
-        return bound.error("the TLS handshake with")
+        return bound.error("shaking hands (TLS) with")
     if isinstance(exc, ssl.SSLCertVerificationError):
         return TLSError(
             f"the certificate of {settings.url} was not verified: {exc.verify_message} (give the "
