@@ -116,8 +116,8 @@ def test_a_model_that_is_dropped_takes_its_thread_with_it(save: Save) -> None:
 def test_a_watch_that_ends_in_time_is_left_alone() -> None:
     watchdog = Watchdog()
     options = Options()
-    with watchdog.watching(60, options) as watch:
-        pass
+    watch = watchdog.begin(60, options)
+    watchdog.end(watch)
     assert not watchdog._watches
     watchdog.close()
     assert not options.terminate
@@ -128,8 +128,8 @@ def test_a_watch_begun_after_close_is_stopped_at_once() -> None:
     watchdog = Watchdog()
     watchdog.close()
     options = Options()
-    with watchdog.watching(60, options) as watch:
-        assert options.terminate
+    watch = watchdog.begin(60, options)
+    assert options.terminate
     assert not watch.fired
 
 
@@ -137,11 +137,12 @@ def test_the_earliest_of_many_watches_fires_first(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(_watchdog, "_LONGEST_WAIT", 0.01)
     watchdog = Watchdog()
     late, early = Options(), Options()
-    with watchdog.watching(600, late), watchdog.watching(0.05, early):
-        end = time.monotonic() + 30
-        while not early.terminate and time.monotonic() < end:
-            time.sleep(0.005)
-        assert early.terminate
-        assert not late.terminate
-        watchdog.close()
-        assert late.terminate
+    watchdog.begin(600, late)
+    watchdog.begin(0.05, early)
+    end = time.monotonic() + 30
+    while not early.terminate and time.monotonic() < end:
+        time.sleep(0.005)
+    assert early.terminate
+    assert not late.terminate
+    watchdog.close()
+    assert late.terminate

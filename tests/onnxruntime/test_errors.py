@@ -205,6 +205,12 @@ def test_no_memory_is_a_failed_inference_and_a_failed_load() -> None:
     assert "not enough memory to load" in str(error)
 
 
+def test_a_device_that_fails_during_the_load_is_a_failed_inference() -> None:
+    error = load_error(RuntimeError("CUDA failure 2: out of memory"), "onnx:m.onnx", "1", ())
+    assert isinstance(error, InferenceFailed)
+    assert "the device failed while 'onnx:m.onnx' was loaded: CUDA failure 2" in str(error)
+
+
 def test_a_long_account_is_cut_and_its_numbers_blotted_out() -> None:
     text = "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Add node. "
     text += "Name:'add_7' Status Message: " + "got -1.5e-7 and 12, nan. " * 100

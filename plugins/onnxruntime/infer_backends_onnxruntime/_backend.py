@@ -105,12 +105,15 @@ class OnnxBackend:
         try:
             if request.deadline.explicit:
                 options = self._runtime.RunOptions()
-                with self._watchdog.watching(remaining, options) as watch:
-                    arrays = session.run(names, inputs, options)
+                watch = self._watchdog.begin(remaining, options)
+                arrays = session.run(names, inputs, options)
             else:
                 arrays = session.run(names, inputs, self._run_options)
         except Exception as exc:  # noqa: BLE001  # none of onnxruntime's may escape
             error = self._explain(exc, watch)
+        finally:
+            if watch is not None:
+                self._watchdog.end(watch)
         if error is not None:
             # Raised here, where nothing that quotes a tensor hangs on to it as its context.
             raise error

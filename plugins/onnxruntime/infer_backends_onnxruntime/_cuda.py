@@ -22,7 +22,7 @@ CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 _LIBRARY_OF = {CUDA: "onnxruntime_providers_cuda", TENSORRT: "onnxruntime_providers_tensorrt"}
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-_NVIDIA_PREFIXES = ("libcu", "libnv", "libcudnn")
+_NVIDIA_PREFIXES = ("libcu", "libnv")
 
 
 def why_not(runtime: ModuleType, provider: str, index: int) -> InferError | None:

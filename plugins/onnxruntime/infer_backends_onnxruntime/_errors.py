@@ -42,6 +42,9 @@ _TOO_NEW = re.compile(
 )
 
 
+_DEVICE_FAILED = re.compile(r"\b(CUDA|CUDNN|CUBLAS|TensorRT)\b|Failed to allocate memory")
+
+
 def load_error(
     exc: Exception, location: str, version: str, declared: Iterable[DeclaredTensor]
 ) -> InferError:
@@ -74,6 +77,8 @@ def load_error(
         )
     elif isinstance(exc, MemoryError):
         error = InferenceFailed(f"there is not enough memory to load {location!r}")
+    elif _DEVICE_FAILED.search(str(exc)):
+        error = InferenceFailed(f"the device failed while {location!r} was loaded: {text}")
     else:
         error = ProtocolError(f"onnxruntime {version} could not load {location!r}: {text}")
     error.__cause__ = exc

@@ -149,13 +149,15 @@ def _make_best(runtime: ModuleType, spec: SessionSpec) -> Any:
 
     TensorRT has to be asked for by name: it builds an engine for every new shape, for minutes.
     """
-    if why_not(runtime, spec.device.provider, spec.device.index) is None:
+    problem = why_not(runtime, spec.device.provider, spec.device.index)
+    if problem is None:
         try:
             return _make(runtime, spec, spec.device)
         except InferError as exc:
             session = _make(runtime, spec, Device("cpu"))  # The model's own fault shows here again.
             _LOGGER.warning("%s runs on the CPU: CUDA did not start: %s", spec.location, exc)
             return session
+    _LOGGER.info("%s runs on the CPU: %s", spec.location, problem)
     return _make(runtime, spec, Device("cpu"))
 
 

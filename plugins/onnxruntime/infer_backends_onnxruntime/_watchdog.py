@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 _LONGEST_WAIT = 3600.0  # seconds; a lock refuses to wait for centuries
@@ -50,9 +48,8 @@ class Watchdog:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    @contextmanager
-    def watching(self, seconds: float, options: RunOptions) -> Iterator[Watch]:
-        """Stop the run that uses ``options`` if the body takes more than ``seconds``."""
+    def begin(self, seconds: float, options: RunOptions) -> Watch:
+        """Stop the run that uses ``options`` unless :meth:`end` comes within ``seconds``."""
         watch = Watch(time.monotonic() + seconds, options)
         with self._changed:
             if self._closed:
@@ -62,11 +59,12 @@ class Watchdog:
             elif watch.expires < self._wakes:
                 self._changed.notify()
             self._watches.add(watch)
-        try:
-            yield watch
-        finally:
-            with self._changed:
-                self._watches.discard(watch)
+        return watch
+
+    def end(self, watch: Watch) -> None:
+        """Leave a run alone from now on."""
+        with self._changed:
+            self._watches.discard(watch)
 
     def close(self) -> None:
         """Stop the calls being watched, and the thread. May be called more than once."""
