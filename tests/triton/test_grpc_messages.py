@@ -1,0 +1,131 @@
+"""The messages, headers and choices of the gRPC plugin that need no server."""
+
+from __future__ import annotations
+
+import base64
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2
+
+from infer_backends.plugin import (
+    DataType,
+    InferError,
+    InvalidInput,
+    InvalidURL,
+    ModelMetadata,
+    ModelNotFound,
+    ModelURL,
+    TensorSpec,
+)
+from infer_backends_triton._discovery import choose_model
+from infer_backends_triton._grpc_channel import channel_options, receive_limit
+from infer_backends_triton._grpc_headers import to_grpc_metadata
+from infer_backends_triton._grpc_messages import build_infer_request, read_infer_response
+from infer_backends_triton._settings import ConnectionSettings
+from tests.triton.grpc_fakes import a_request, make_options
+
+METADATA = ModelMetadata(
+    name="m",
+    versions=(),
+    platform="",
+    inputs=(TensorSpec("x", DataType.FP32, (-1,)),),
+    outputs=(TensorSpec("y", DataType.FP32, (-1,)), TensorSpec("z", DataType.BYTES, (-1,))),
+)
+
+tensors: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict,
+    name=st.sampled_from(["y", "z", "other"]),
+    datatype=st.sampled_from(["FP32", "BYTES", "INT8", "", "NOPE"]),
+    shape=st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 3), max_size=4),
+    contents=st.none()
+    | st.builds(
+        dict,
+        fp32_contents=st.lists(st.floats(width=32), max_size=3),
+        bytes_contents=st.lists(st.binary(max_size=3), max_size=3),
+    ),
+)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_at_all_raise_anything_but_the_librarys_errors(answer: bytes) -> None:
+    with suppress(InferError):
+        read_infer_response(answer, a_request(), METADATA, "grpc://h/m")
+
+
+@given(st.lists(tensors, max_size=3), st.lists(st.binary(max_size=12), max_size=3))
+def test_no_message_raises_anything_but_the_librarys_errors(
+    outputs: list[dict[str, Any]], raw: list[bytes]
+) -> None:
+    message = service_pb2.ModelInferResponse(outputs=outputs, raw_output_contents=raw)
+    try:
+        response = read_infer_response(
+            message.SerializeToString(), a_request(), METADATA, "grpc://h/m"
+        )
+    except InferError:
+        return
+    assert list(response.outputs) == ["y", "z"]
+    assert response.outputs["y"].dtype == np.float32
+    assert all(type(element) is bytes for element in response.outputs["z"].reshape(-1))
+
+
+def test_a_request_says_all_that_it_was_told() -> None:
+    request = a_request(outputs=("z", "y"), request_id="r", parameters={"priority": 1})
+    message = service_pb2.ModelInferRequest.FromString(
+        build_infer_request(request, METADATA, "named", "3")
+    )
+    assert (message.model_name, message.model_version, message.id) == ("named", "3", "r")
+    assert [output.name for output in message.outputs] == ["z", "y"]
+    assert message.parameters["priority"].int64_param == 1
+    (tensor,) = message.inputs
+    assert (tensor.name, tensor.datatype, list(tensor.shape)) == ("x", "FP32", [2])
+    assert list(message.raw_input_contents) == [np.array([1, 2], "<f4").tobytes()]
+
+
+@given(value=st.binary(), padded=st.booleans())
+def test_binary_headers_are_base64_with_padding_or_without(value: bytes, *, padded: bool) -> None:
+    text = base64.b64encode(value).decode()
+    sent = to_grpc_metadata({"X-Bin": text if padded else text.rstrip("=")}, InvalidInput)
+    assert sent == (("x-bin", value),)
+
+
+@given(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2))
+def test_headers_are_sent_as_grpc_takes_them_or_refused(headers: dict[str, str]) -> None:
+    try:
+        sent = to_grpc_metadata(headers, InvalidURL)
+    except InvalidURL:
+        return
+    for name, value in sent:
+        assert name == name.lower()
+        assert name.isascii()
+        assert isinstance(value, bytes) or (value.isascii() and (value.isprintable() or not value))
+
+
+def test_a_version_that_is_asked_for_narrows_the_choice() -> None:
+    index = [
+        {"name": "a", "version": "1", "state": "READY"},
+        {"name": "b", "version": "2", "state": "READY"},
+        {"name": "b", "version": "1", "state": "UNAVAILABLE"},
+    ]
+    assert choose_model(index, "grpc://h", "2") == "b"
+    with pytest.raises(InvalidURL, match="'a', 'b'"):
+        choose_model(index, "grpc://h", None)
+    with pytest.raises(ModelNotFound, match="'a', 'b'"):
+        choose_model(index, "grpc://h", "3")
+
+
+def test_many_candidates_are_not_all_listed() -> None:
+    index = [{"name": f"m{number:02}", "state": "READY"} for number in range(50)]
+    with pytest.raises(InvalidURL, match="'m19' and 30 more"):
+        choose_model(index, "grpc://h", None)
+
+
+def test_bounds_beyond_grpcs_32_bits_are_taken_as_its_largest() -> None:
+    options = make_options(connect_timeout=1e9, max_response_bytes=2**40)
+    settings = ConnectionSettings.read(ModelURL.parse("grpc://h/m"), options)
+    assert receive_limit(settings) == 2**31 - 1
+    assert all(-1 <= value < 2**31 for _, value in channel_options(settings))
