@@ -67,7 +67,7 @@ class RemoteModel(Protocol):
 
 
 class Model:
-    """The one implementation of call semantics, over any :class:`Backend`.
+    """The one implementation of call semantics, over any :class:`~infer_backends.plugin.Backend`.
 
     Made by :func:`infer_backends.open_model`; made directly, it wraps a backend of your own.
     May be shared by threads, works after ``fork``, and pickles by its URL and options.
