@@ -138,15 +138,19 @@ class Demo:
         self._title("The server stops in the middle of a stream of calls")
         self._print(f"open_model('{remote} {_shorten(local)}')\n", style="dim")
         log = Log()
-        view = Live(console=self._out, refresh_per_second=8)
+        # Seen in a terminal while it runs; what stays is printed afterwards, everywhere alike.
+        view = Live(console=self._out, refresh_per_second=8, transient=True)
+
+        def picture() -> Padding:
+            return Padding(timeline(log, remote, local, self._palette), _INDENT, expand=False)
 
         def show() -> None:
-            view.update(Padding(timeline(log, remote, local, self._palette), _INDENT, expand=False))
+            view.update(picture())
 
         with open_model([remote, MODEL_PATH], timeout=5.0) as model, view:
             stream = Stream(model, self._digits, expected.probabilities, log, show)
             complete = run_outage(stream, server, log, remote, local)
-            show()
+        self._out.print(picture())
         self._sum_up(log, complete)
 
     def _sum_up(self, log: Log, complete: bool) -> None:
