@@ -25,6 +25,7 @@ model = ib.open_model(path, threads=4)
 expected = model(x)
 
 def child(work, leave=os._exit):
+    sys.stdout.flush()  # or the child prints it again when it leaves
     pid = os.fork()
     if pid == 0:
         try:
