@@ -172,7 +172,7 @@ class Connection:
             if self._receive_more(deadline):
                 continue
             if self._received:
-                raise ProtocolError("the connection was closed in the head of the answer")
+                raise _cut_short("head")
             raise Unavailable(f"{self._url} closed the connection without an answer")
         head = parse_head(bytes(self._received[:end]))
         del self._received[:end]
@@ -185,7 +185,7 @@ class Connection:
             chunks.feed(self._take_received())
             while not chunks.complete:
                 if not self._receive_more(deadline):
-                    raise self._cut_short()
+                    raise _cut_short("body")
                 chunks.feed(self._take_received())
             body, surplus = memoryview(chunks.body), chunks.surplus
         elif head.length is not None:
@@ -217,7 +217,7 @@ class Connection:
             self._sock.settimeout(self._time_left(deadline))
             got = self._sock.recv_into(body[start:])
             if not got:
-                raise self._cut_short()
+                raise _cut_short("body")
             start += got
         return body
 
@@ -245,9 +245,6 @@ class Connection:
             "whether the server hangs"
         )
 
-    def _cut_short(self) -> ProtocolError:
-        return ProtocolError("the connection was closed in the middle of the answer")
-
     def _error(self, exc: OSError, deadline: Deadline) -> InferError:
         if isinstance(exc, TimeoutError):
             return self._too_late()
@@ -257,3 +254,7 @@ class Connection:
             return self._too_late()
         when = "in the middle of its answer" if self.answering else "before an answer"
         return Unavailable(f"the connection to {self._url} was reset {when}")
+
+
+def _cut_short(part: str) -> ProtocolError:
+    return ProtocolError(f"the connection was closed in the middle of the {part} of the answer")
