@@ -149,16 +149,20 @@ def test_bytes_after_the_tensors_are_a_protocol_error() -> None:
 
 
 @pytest.mark.parametrize("cut", [5, 30, len(GOOD) - 1])
-def test_an_answer_that_is_cut_short_is_a_protocol_error(cut: int) -> None:
+def test_a_server_that_goes_away_in_the_middle_of_its_answer_is_unavailable(cut: int) -> None:
     error = failure(GOOD[:cut], then_close=True)
-    assert type(error) is ProtocolError
-    assert "closed" in str(error)
+    assert type(error) is Unavailable
+    assert "closed the connection in the middle of" in str(error)
 
 
-def test_a_chunked_answer_that_is_cut_short_is_a_protocol_error() -> None:
+def test_what_is_no_http_stays_a_protocol_error_when_it_ends_early() -> None:
+    assert type(failure(b"SSH-2.0-OpenSSH_9.2", then_close=True)) is ProtocolError
+
+
+def test_a_server_that_goes_away_between_chunks_is_unavailable() -> None:
     head = http_answer(headers={"Transfer-Encoding": "chunked", "Content-Length": None})
     error = failure(head + b"5\r\nab", then_close=True)
-    assert type(error) is ProtocolError
+    assert type(error) is Unavailable
 
 
 def test_an_answer_in_chunks_is_put_together() -> None:

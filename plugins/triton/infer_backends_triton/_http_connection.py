@@ -88,10 +88,10 @@ class Connection:
             max_body: The largest body taken, in bytes.
 
         Raises:
-            Unavailable: The connection was reset, or closed before an answer.
+            Unavailable: The connection was reset, or closed before the answer was complete.
             DeadlineExceeded: The deadline passed.
             TLSError: TLS broke down.
-            ProtocolError: The answer is not HTTP, is cut short, or is too large.
+            ProtocolError: The answer is not HTTP, contradicts itself, or is too large.
         """
         self.reusable = self.answering = self.request_sent = False
         try:
@@ -162,7 +162,7 @@ class Connection:
             return HTTPResponse(head, self._receive_body(head, deadline, max_body))
         try:
             return HTTPResponse(head, self._receive_body(head, deadline, _MAX_ERROR_BODY))
-        except (ProtocolError, ConnectionError):
+        except (ProtocolError, Unavailable, ConnectionError):
             # The status says what happened, with or without the explanation.
             self.reusable = False
             return HTTPResponse(head, memoryview(b""))
@@ -171,8 +171,10 @@ class Connection:
         while (end := find_head_end(self._received)) < 0:
             if self._receive_more(deadline):
                 continue
+            if self._received and not self._received.startswith(b"HTTP/"[: len(self._received)]):
+                raise ProtocolError("the answer is not HTTP")
             if self._received:
-                raise _cut_short("head")
+                raise self._cut_short("head")
             raise Unavailable(f"{self._url} closed the connection without an answer")
         head = parse_head(bytes(self._received[:end]))
         del self._received[:end]
@@ -185,7 +187,7 @@ class Connection:
             chunks.feed(self._take_received())
             while not chunks.complete:
                 if not self._receive_more(deadline):
-                    raise _cut_short("body")
+                    raise self._cut_short("body")
                 chunks.feed(self._take_received())
             body, surplus = memoryview(chunks.body), chunks.surplus
         elif head.length is not None:
@@ -217,7 +219,7 @@ class Connection:
             self._sock.settimeout(self._time_left(deadline))
             got = self._sock.recv_into(body[start:])
             if not got:
-                raise _cut_short("body")
+                raise self._cut_short("body")
             start += got
         return body
 
@@ -239,6 +241,11 @@ class Connection:
             raise self._too_late()
         return left
 
+    def _cut_short(self, part: str) -> Unavailable:
+        # The system closes the connections of a killed server politely: this is no lie about
+        # lengths, but a server that went away.
+        return Unavailable(f"{self._url} closed the connection in the middle of the {part} it sent")
+
     def _too_late(self) -> DeadlineExceeded:
         return DeadlineExceeded(
             f"{self._url} did not answer before the deadline: give a larger timeout, or look "
@@ -254,7 +261,3 @@ class Connection:
             return self._too_late()
         when = "in the middle of its answer" if self.answering else "before an answer"
         return Unavailable(f"the connection to {self._url} was reset {when}")
-
-
-def _cut_short(part: str) -> ProtocolError:
-    return ProtocolError(f"the connection was closed in the middle of the {part} of the answer")
