@@ -23,6 +23,8 @@ from infer_backends.plugin import (
     InferError,
     InvalidInput,
     InvalidURL,
+    MissingDependency,
+    ModelClosed,
     ModelNotFound,
     UnsupportedOperation,
 )
@@ -227,8 +229,6 @@ def test_a_restarted_server_is_found_again_by_the_next_call(
 
 
 def test_closing_ends_the_calls_in_flight(triton_url: URL) -> None:
-    from infer_backends.plugin import ModelClosed
-
     outcome: list[Any] = []
     with opened(triton_url("slow", "grpc")) as backend:
 
@@ -254,6 +254,19 @@ def test_closing_ends_the_calls_in_flight(triton_url: URL) -> None:
                 backend.ready(Deadline.after(5))
 
 
+def test_closing_between_the_steps_of_a_call_is_told_as_such(triton_url: URL) -> None:
+    with opened(triton_url("identity_1d", "grpc")) as backend:
+        request = a_request(inputs={"INPUT": np.array([1], np.float32)})
+
+        def clock() -> float:
+            backend.close()
+            return time.monotonic()
+
+        request.deadline = Deadline(time.monotonic() + 20, clock=clock)
+        with pytest.raises(ModelClosed):
+            backend.infer(request)
+
+
 def test_opening_imports_nothing_of_the_other_protocol(triton_url: URL) -> None:
     program = f"""
 import sys
@@ -272,8 +285,6 @@ assert not found, found
 
 
 def test_the_check_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from infer_backends.plugin import MissingDependency
-
     grpc_plugin.infer_backends_check("grpc")
     monkeypatch.setattr(grpc_plugin, "_NEEDED", ("grpc", "no_such_package.part"))
     with pytest.raises(MissingDependency) as caught:

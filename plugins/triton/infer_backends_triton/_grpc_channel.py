@@ -121,8 +121,6 @@ class GrpcConnection:
                 raise error from cause
             except ValueError as exc:
                 # What grpc raises for a channel that was closed in the meantime.
-                if not self._closed:
-                    raise
                 raise self._closed_error() from exc
 
     def close(self) -> None:

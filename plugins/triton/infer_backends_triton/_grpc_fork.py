@@ -6,7 +6,8 @@ seconds to end, new ones wait meanwhile. Where that was not enough, or gRPC's ow
 switched off, the child's calls are refused at once instead.
 
 With ``GRPC_ENABLE_FORK_SUPPORT=1`` gRPC itself cancels the parent's calls in the child, inside
-``os.fork``, and hangs there; so channels that are still in use are kept from it meanwhile.
+``os.fork``, and hangs there; so channels that are still in use are kept from it meanwhile. (Older
+releases of grpc, with that variable, end such a child themselves, with exit status 64.)
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 Importing this module loads grpc: only what runs after ``infer_backends_open`` may do so.
 
-grpc reads ``GRPC_VERBOSITY`` once, at import, and by default writes every refused certificate to
-stderr, where this library raises an error that says the same. So it is imported as if the variable
-were ``NONE``, unless the application has set it, or has imported grpc before.
+grpc reads ``GRPC_VERBOSITY`` once (at import; older releases, for the first channel), and by
+default writes every refused certificate to stderr, where this library raises an error that says
+the same. So it starts as if the variable were ``NONE``, unless the application has set it, or has
+imported grpc before.
 """
 
 from __future__ import annotations
@@ -18,23 +19,24 @@ _VERBOSITY = "GRPC_VERBOSITY"
 
 
 @contextmanager
-def quiet_import() -> Iterator[None]:
-    """Have grpc, if it is imported in this block, keep its log to itself."""
+def _quiet_import() -> Iterator[None]:
+    """Have grpc, which is imported in this block, keep its log to itself."""
     if "grpc" in sys.modules or _VERBOSITY in os.environ:
         yield
         return
     os.environ[_VERBOSITY] = "NONE"
     try:
         yield
+        sys.modules["grpc"].insecure_channel("ipv4:127.0.0.1:1").close()
     finally:
         os.environ.pop(_VERBOSITY, None)
 
 
-with quiet_import():
+with _quiet_import():
     import grpc
     from tritonclient.grpc import service_pb2
 
-__all__ = ["grpc", "handle_at_fork", "ignore_at_fork", "quiet_import", "service_pb2"]
+__all__ = ["grpc", "handle_at_fork", "ignore_at_fork", "service_pb2"]
 
 
 def ignore_at_fork(channel: object) -> None:
