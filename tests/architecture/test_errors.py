@@ -20,7 +20,7 @@ def subclasses(cls: type[InferError]) -> list[type[InferError]]:
     return found
 
 
-ERRORS = [cls for cls in subclasses(InferError) if cls.__module__.startswith("infer_backends")]
+ERRORS = [cls for cls in subclasses(InferError) if cls.__module__ == _errors.__name__]
 every_error = pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
 
 
