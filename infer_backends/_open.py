@@ -10,10 +10,9 @@ from infer_backends._backend import Backend
 from infer_backends._batching import Splitting
 from infer_backends._deadline import Deadline
 from infer_backends._errors import InvalidURL
-from infer_backends._headers import request_headers
 from infer_backends._loading import LoadedPlugin
 from infer_backends._model import DEFAULT_TIMEOUT, Model
-from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, OpenOptions, Option, resolve
+from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, OpenOptions, Option
 from infer_backends._registry import REGISTRY
 from infer_backends._url import ModelURL, split_urls
 
@@ -99,23 +98,15 @@ class _Plan:
     ) -> None:
         plugin: LoadedPlugin = REGISTRY.find(url.scheme)
         declared: tuple[Option, ...] = plugin.options(url.scheme)
-        values = resolve(url, given, (*CORE_OPTIONS, *declared))
+        self.options = OpenOptions.read(url, declared, given, headers=headers)
         secret = frozenset(option.name for option in declared if option.secret)
         self.url = url.with_secret_options(secret)
-        self.core = {name: values.pop(name) for name in _CORE_NAMES}
         self._plugin = plugin
-        self._values = values
-        self._headers = request_headers(url, self.core["auth"], headers)
 
     def open(self, deadline: Deadline) -> Backend:
         """The plugin's backend, splitting what is too large for it."""
-        options = OpenOptions(
-            self._values,
-            deadline=deadline,
-            connect_timeout=self.core["connect_timeout"],
-            headers=self._headers,
-        )
-        backend = self._plugin.open(self.url, options)
+        self.options.deadline = deadline
+        backend = self._plugin.open(self.url, self.options)
         if backend.metadata.max_batch_size > 0:
             return Splitting(backend, str(self.url))
         return backend
@@ -152,7 +143,7 @@ def _agree(plans: list[_Plan]) -> dict[str, Any]:
     defaults = {option.name: option.default for option in CORE_OPTIONS}
     core = {name: defaults[name] for name in MODEL_OPTIONS}
     for name in MODEL_OPTIONS:
-        given = {plan.core[name] for plan in plans} - {defaults[name]}
+        given = {plan.options.core[name] for plan in plans} - {defaults[name]}
         if len(given) > 1:
             raise InvalidURL(
                 f"the URLs differ in the option {name!r}, which is one for all of them"

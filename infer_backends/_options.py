@@ -9,6 +9,7 @@ from typing import Any
 
 from infer_backends._deadline import Deadline
 from infer_backends._errors import InvalidURL
+from infer_backends._headers import request_headers
 from infer_backends._url import ModelURL
 
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
@@ -76,13 +77,14 @@ class OpenOptions(Mapping[str, Any]):
     As a mapping: the plugin's own options, by name. As attributes: what every plugin gets.
 
     Attributes:
+        core: The values of the core's own options, by name, for who calls the backend.
         deadline: By when the model has to be open.
         connect_timeout: The bound on connecting, in seconds.
         headers: Headers for every request, names in lower case, ``authorization`` among them
             when the URL has credentials. Secret: never show the values.
     """
 
-    __slots__ = ("_values", "connect_timeout", "deadline", "headers")
+    __slots__ = ("_values", "connect_timeout", "core", "deadline", "headers")
 
     def __init__(
         self,
@@ -96,6 +98,43 @@ class OpenOptions(Mapping[str, Any]):
         self.deadline = deadline if deadline is not None else Deadline.after(60.0, explicit=False)
         self.connect_timeout = connect_timeout
         self.headers = dict(headers or {})
+        self.core: Mapping[str, Any] = {}
+
+    @classmethod
+    def read(
+        cls,
+        url: ModelURL,
+        declared: Sequence[Option],
+        given: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        deadline: Deadline | None = None,
+    ) -> OpenOptions:
+        """The options for opening ``url``: from it, from the call, or their defaults.
+
+        This is what the core does before it calls a plugin's open hook.
+
+        Args:
+            url: Whose options and credentials to take.
+            declared: The options that the plugin declares for its scheme.
+            given: Keywords of the call; a value of None counts as not given.
+            headers: Headers given in the call.
+            deadline: By when the model has to be open; None for a minute from now.
+
+        Raises:
+            InvalidURL: An option or the credentials are unknown, wrong, or given twice.
+            InvalidInput: A header cannot be sent.
+        """
+        values = resolve(url, given or {}, (*CORE_OPTIONS, *declared))
+        core = {option.name: values.pop(option.name) for option in CORE_OPTIONS}
+        options = cls(
+            values,
+            deadline=deadline,
+            connect_timeout=core["connect_timeout"],
+            headers=request_headers(url, core["auth"], headers),
+        )
+        options.core = core
+        return options
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,10 @@ from infer_backends.plugin import (
 from infer_backends_triton._remote_model_arrays import as_array, cast_input, cast_output
 from infer_backends_triton._remote_model_protocols import PROTOCOLS, Protocol
 from infer_backends_triton._settings import TRITON_OPTIONS, ConnectionSettings
+
+_TIMEOUT = 60.0
+# What these change is laid down here by what the class stands in for.
+_MEANINGLESS = frozenset({"coerce", "parity"})
 
 
 class InputCountError(InvalidInput, RuntimeError):
@@ -53,12 +56,13 @@ class TritonRemoteModel:
 
     Args:
         url: The server and, in its path, the model; or ``host:port`` where ``scheme`` is given.
-            The options ``ca``, ``cert``, ``key`` and ``max_response_bytes`` may follow.
+            The options ``ca``, ``cert``, ``key``, ``max_response_bytes``, ``auth``, ``timeout``
+            and ``connect_timeout`` may follow.
         endpoint: The model's name, if it is not in the URL.
         scheme: ``http``, ``https``, ``grpc`` or ``grpcs``, if it is not in the URL.
         headers: Headers, or gRPC metadata, of every request.
-        timeout: Total time of opening, and of each call, in seconds.
-        connect_timeout: Time for connecting, in seconds.
+        timeout: Total time of opening, and of each call, in seconds; None for 60.
+        connect_timeout: Time for connecting, in seconds; None for 2.
 
     Attributes:
         endpoint: The model's name.
@@ -84,19 +88,16 @@ class TritonRemoteModel:
         scheme: str = "",
         *,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 60.0,
-        connect_timeout: float = 2.0,
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
     ) -> None:
         parsed = resolve_url(url, endpoint, scheme)
         self._named = parsed.model is not None
-        self._timeout = timeout
         self._protocol: Protocol = PROTOCOLS[parsed.scheme.removeprefix("triton+")]
-        options = OpenOptions(
-            _read_options(parsed),
-            deadline=Deadline.after(timeout, explicit=False),
-            connect_timeout=connect_timeout,
-            headers=_with_basic_auth(parsed, headers or {}),
-        )
+        given = {"timeout": timeout, "connect_timeout": connect_timeout}
+        options = OpenOptions.read(parsed, TRITON_OPTIONS, given, headers=headers)
+        self._timeout: float = options.core["timeout"] or _TIMEOUT
+        options.deadline = Deadline.after(self._timeout, explicit=False)
         self._settings = ConnectionSettings.read(parsed, options)
         if parsed.model is None:
             parsed = replace(parsed, model=self._protocol.first_model(parsed, options))
@@ -238,6 +239,9 @@ def resolve_url(url: str, endpoint: str, scheme: str) -> ModelURL:
         )
     if scheme and scheme.lower() != parsed.scheme:
         raise InvalidURL(f"{parsed.location!r} is given with another scheme, {scheme!r}")
+    for name, _ in parsed.options:
+        if name in _MEANINGLESS:
+            raise InvalidURL(f"the option {name!r} has no meaning here: use open_model")
     if not endpoint:
         return parsed
     if parsed.model not in {None, endpoint}:
@@ -261,23 +265,3 @@ def read_mapping(text: str) -> dict[str, Any] | None:
 
 def _config_name(dtype: DataType) -> str:
     return "TYPE_STRING" if dtype is DataType.BYTES else f"TYPE_{dtype}"
-
-
-def _read_options(url: ModelURL) -> dict[str, Any]:
-    known = {option.name: option for option in TRITON_OPTIONS}
-    values = {option.name: option.default for option in TRITON_OPTIONS}
-    for name, text in url.options:
-        if name not in known:
-            raise InvalidURL(
-                f"unknown option {name!r}; the options known here are {', '.join(sorted(known))}"
-            )
-        values[name] = known[name].parse(text)
-    return values
-
-
-def _with_basic_auth(url: ModelURL, headers: Mapping[str, str]) -> dict[str, str]:
-    merged = {name.lower(): value for name, value in headers.items()}
-    if url.username is not None:
-        credentials = f"{url.username}:{url.password or ''}".encode()
-        merged.setdefault("authorization", f"Basic {base64.b64encode(credentials).decode()}")
-    return merged
