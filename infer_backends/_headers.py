@@ -14,6 +14,8 @@ from infer_backends._url import ModelURL
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 #: A field value of RFC 9110, section 5.5, in the characters that every protocol carries.
 _VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
+#: The name of an environment variable, as shells write it.
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
@@ -79,7 +81,8 @@ def _basic(url: ModelURL) -> str | None:
 
 def _bearer(auth: str, url: ModelURL) -> str:
     kind, colon, name = auth.partition(":")
-    if kind != "env" or not colon or not name:
+    # What is no name may be the token itself, which is not shown.
+    if kind != "env" or not colon or not _VARIABLE.fullmatch(name):
         raise InvalidURL("auth= takes env:NAME, the environment variable that holds the token")
     if url.host is None:
         raise InvalidURL("auth= has no meaning for a local model")

@@ -16,13 +16,20 @@ import re
 from dataclasses import dataclass, field, replace
 
 from infer_backends._errors import InvalidURL
+from infer_backends._masking import (
+    CONTROL,
+    MASK,
+    holds_credentials,
+    mask_path,
+    mask_port,
+    mask_text,
+)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]|(?!\x20)\s")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_\-]{1,63}(\.[A-Za-z0-9_\-]{1,63})*\.?\Z")
-_MASK = "***"
+_ZONE = re.compile(r"[A-Za-z0-9._~\-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,9 @@ class ModelURL:
         """
         text = f"{self.scheme}:"
         if self.path is not None:
-            escaped = _quote(_encode(self.path), safe="/:\\")
+            hidden = mask and holds_credentials(self.path)
+            path = mask_path(self.path) if hidden else self.path
+            escaped = _quote(_encode(path), safe="/:\\*@" if hidden else "/:\\")
             text += f"//{escaped}" if escaped.startswith("//") else escaped
         else:
             text += f"//{self._authority(mask)}{self._model_path()}"
@@ -103,7 +112,7 @@ class ModelURL:
             pairs = (("version", self.version), *pairs)
         if pairs:
             text += "?" + "&".join(
-                f"{_quote(name)}={_MASK if mask and name in self.secret_options else _quote(value)}"
+                f"{_quote(name)}={MASK if mask and name in self.secret_options else _quote(value)}"
                 for name, value in pairs
             )
         return text
@@ -123,7 +132,7 @@ class ModelURL:
         Raises:
             InvalidURL: The URL says another version, or has none to choose.
         """
-        if self.host is None or not version or _CONTROL.search(version):
+        if self.host is None or not version or CONTROL.search(version):
             raise InvalidURL(f"version= has no meaning for {self.location!r}, or is empty")
         if self.version not in {None, version}:
             raise InvalidURL("the version is given in the URL and in the call, with two values")
@@ -136,8 +145,11 @@ class ModelURL:
             InvalidURL: The URL is in the path form.
         """
         if self.host is None:
+            # What was meant for a host may have had a user and a password.
+            text = f"{self.scheme}:{mask_path(self.path or '')}"
             raise InvalidURL(
-                f"{self.location!r} names no host: write {self.scheme}://host:{default_port}/model"
+                f"{mask_text(text)!r} names no host: write "
+                f"{self.scheme}://host:{default_port}/model"
             )
         return self.host, self.port or default_port
 
@@ -158,13 +170,13 @@ class ModelURL:
 
     def _authority(self, mask: bool) -> str:
         host = self.host or ""
-        text = f"[{host}]" if ":" in host else host
+        text = f"[{host.replace('%', '%25')}]" if ":" in host else host
         if self.port is not None:
             text += f":{self.port}"
         if self.username is None:
             return text
         if mask:
-            return f"{_MASK}@{text}"
+            return f"{MASK}@{text}"
         password = "" if self.password is None else f":{_quote(self.password)}"
         return f"{_quote(self.username)}{password}@{text}"
 
@@ -192,19 +204,9 @@ def split_urls(text: str) -> list[str]:
     return text.split()
 
 
-def mask_text(text: str) -> str:
-    """Text that failed to parse as a URL, fit for an error message.
-
-    All that could be a user, a password or the value of an option is masked.
-    """
-    head, question, query = text.partition("?")
-    if "@" in text:
-        scheme, slashes, _ = head.partition("//")
-        prefix = f"{scheme}//" if slashes and "@" not in scheme else ""
-        # Where the "@" comes after the "?", the "?" may have been part of a password.
-        tail = "" if "@" in query else f"@{head.rpartition('@')[2]}"
-        head = f"{prefix}{_MASK}{tail}"
-    return _CONTROL.sub("?", f"{head}{question}{_MASK if query else ''}")
+def has_scheme(text: str) -> bool:
+    """Whether a text begins as a URL does."""
+    return _SCHEME.match(text) is not None
 
 
 def _quote(text: str | bytes, safe: str = "") -> str:
@@ -214,7 +216,7 @@ def _quote(text: str | bytes, safe: str = "") -> str:
     return quote(text, safe=safe)
 
 
-def _unquote(text: str) -> bytes:
+def _unquote(text: bytes) -> bytes:
     from urllib.parse import unquote_to_bytes
 
     return unquote_to_bytes(text)
@@ -244,14 +246,20 @@ def _decode(part: str, what: str, text: str) -> str:
             f"the {what} in {mask_text(text)!r} has a '%' that is not followed by two "
             "hexadecimal digits: write %25 for a '%'"
         )
-    try:
-        decoded = _unquote(part).decode()
-    except UnicodeError:
-        # Not chained: the exception holds the text, which may be a secret.
-        raise InvalidURL(f"the {what} in {mask_text(text)!r} is not UTF-8") from None
-    if _CONTROL.search(decoded):
+    decoded = _utf8(part)
+    if decoded is None:
+        raise InvalidURL(f"the {what} in {mask_text(text)!r} is not UTF-8")
+    if CONTROL.search(decoded):
         raise InvalidURL(f"the {what} in {mask_text(text)!r} holds a control character")
     return decoded
+
+
+def _utf8(part: str) -> str | None:
+    # The exception holds the text, which may be a secret: it must not become a context either.
+    try:
+        return _unquote(part.encode()).decode()
+    except UnicodeError:
+        return None
 
 
 def _from_path(path: os.PathLike[str]) -> ModelURL:
@@ -285,7 +293,14 @@ def _from_literal_path(text: str) -> ModelURL:
             f"the path {mask_text(text)!r} does not end in .onnx: name the runtime that reads it, "
             "as in onnx:model.bin"
         )
+    _require_text(text)
     return ModelURL(scheme="onnx", path=text)
+
+
+def _require_text(path: str) -> None:
+    # Undecodable bytes are U+DC80 to U+DCFF; the other surrogates stand for nothing.
+    if re.search("[\ud800-\udc7f\udd00-\udfff]", path):
+        raise InvalidURL("a path holds a lone surrogate, which is no text: write the file's name")
 
 
 def _parse_path_form(
@@ -293,7 +308,8 @@ def _parse_path_form(
 ) -> ModelURL:
     if _BAD_ESCAPE.search(path):
         _decode(path, "path", text)
-    decoded = _unquote(path).decode("utf-8", "surrogateescape")
+    _require_text(path)
+    decoded = _unquote(_encode(path)).decode("utf-8", "surrogateescape")
     if "\0" in decoded or not decoded:
         raise InvalidURL(f"{mask_text(text)!r} names no path: write {scheme}:path/to/model")
     return ModelURL(scheme=scheme, path=decoded, options=options)
@@ -362,22 +378,21 @@ def _ipv6(address: str, text: str) -> str:
     import ipaddress
 
     decoded = _decode(address, "host", text)
+    literal, percent, zone = decoded.partition("%")
     try:
-        ipaddress.IPv6Address(decoded)
+        ipaddress.IPv6Address(literal)
     except ValueError:
         raise InvalidURL(f"{mask_text(text)!r} has no valid IPv6 address in brackets") from None
-    return decoded.lower()
+    # RFC 6874: a zone is what may stand in a URL unescaped. Names of interfaces keep their case.
+    if percent and not _ZONE.fullmatch(zone):
+        raise InvalidURL(f"{mask_text(text)!r} has no valid IPv6 zone: write [fe80::1%25eth0]")
+    return f"{literal.lower()}{percent}{zone}"
 
 
 def _parse_port(port: str, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise InvalidURL(f"the port in {mask_port(text)!r} is not a number from 1 to 65535")
     return int(port)
-
-
-def mask_port(text: str) -> str:
-    """``mask_text``, and what stands where a port should: it may be half of a password."""
-    return re.sub(r"(//[^/?]*:)[^:/?]*", rf"\g<1>{_MASK}", mask_text(text))
 
 
 def _parse_model_path(path: str, text: str) -> tuple[tuple[str, ...], str | None, str | None]:

@@ -63,6 +63,8 @@ def test_a_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         (PLAIN, "s3cret", None, "takes env:NAME"),
         (PLAIN, "env:", None, "takes env:NAME"),
         (PLAIN, "env:NOT_SET", None, "NOT_SET is not set"),
+        (PLAIN, "env:s3cret.token", None, "takes env:NAME"),
+        (PLAIN, "env:NOT_SET\n", None, "takes env:NAME"),
         (PLAIN, "env:BROKEN", None, "white space or unprintable"),
         (ModelURL.parse("m.onnx"), "env:GOOD", None, "no meaning for a local model"),
         (ModelURL.parse("http://u:s3cret@h/m"), "env:GOOD", None, "given twice"),

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from infer_backends import InvalidURL, ModelURL
-from infer_backends._url import mask_text, split_urls
+from infer_backends._masking import mask_text
+from infer_backends._url import split_urls
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,7 @@ from infer_backends._url import mask_text, split_urls
         ("http://h/caf%C3%A9", {"model": "café"}),
         ("triton+grpc://[::1]:8001/m", {"scheme": "triton+grpc", "host": "::1", "port": 8001}),
         ("grpc://[FE80::1]/m", {"host": "fe80::1", "port": None}),
+        ("http://[fe80::1%25eth0]:1/m", {"host": "fe80::1%eth0", "port": 1}),
         ("http://u:p%40ss@h/m", {"username": "u", "password": "p@ss"}),
         ("http://u@h/m", {"username": "u", "password": None}),
         ("http://my_service.local./m", {"host": "my_service.local."}),
@@ -93,6 +95,8 @@ def test_a_url_is_understood(text: str | Path, expected: dict[str, Any]) -> None
         ("http://[::1]8000/m", r"\[::1\]:8000"),
         ("http://[nope]/m", "no valid IPv6"),
         ("http://[127.0.0.1]/m", "no valid IPv6"),
+        ("http://[::1%25%E2%82%AC]/m", "no valid IPv6 zone"),
+        ("http://[::1%25a%20b]/m", "no valid IPv6 zone"),
         ("http://a..b/m", "no valid host name"),
         (f"http://{'a' * 64}/m", "no valid host name"),
         ("http://bücher/m", "xn-- form"),
@@ -145,16 +149,33 @@ def test_a_url_is_refused_with_advice(text: Any, advice: str) -> None:
         "http://h/m?auth=a&hunter2",
         "http://h/m?auth=%zzhunter2",
         "//u:hunter2@h/m.onnx?x",
+        "http://u:hunter2?",
+        "http://u:hunter2#",
+        "http://u:hunter2 ",
+        "http://u:hunter2\udcff@h/m",
+        "http:u:hunter2@h/m",
+        "http:/u:hunter2@h/m",
+        "http:///u:hunter2@h/m",
+        "http:/u:hunter2%FF@h/m",
+        "http:/u:hunter2\udcff@h/m",
     ],
 )
 def test_no_text_shows_a_secret(text: str) -> None:
     try:
         url = ModelURL.parse(text)
     except InvalidURL as exc:
-        shown = f"{exc} {exc!r} {exc.__cause__!r}"
+        # Even a suppressed context is there for those who collect errors.
+        shown = f"{exc} {exc!r} {exc.__cause__!r} {exc.__context__!r}"
     else:
         shown = f"{url} {url!r} {url.location}"
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize("text", ["http:/hunter2@h/m", "http:u:hunter2@h/m"])
+def test_a_host_that_is_missing_is_asked_for_without_showing_a_secret(text: str) -> None:
+    with pytest.raises(InvalidURL, match=r"\*\*\*@h/m' names no host") as caught:
+        ModelURL.parse(text).require_host(8000)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_the_rendered_url_masks_secrets_unless_asked_not_to() -> None:
@@ -198,6 +219,20 @@ def test_a_file_name_that_is_not_utf8_is_kept() -> None:
     assert url.path == path
     assert str(url) == "onnx:caf%E9.onnx"
     assert ModelURL.parse(str(url)) == url
+    assert ModelURL.parse(f"onnx:{path}") == url
+
+
+def test_a_path_that_no_file_system_has_is_refused() -> None:
+    with pytest.raises(InvalidURL, match="is no text"):
+        ModelURL.parse("onnx:\ud800.onnx")
+    with pytest.raises(InvalidURL, match="is no text"):
+        ModelURL.parse("\ud800.onnx")
+
+
+@pytest.mark.parametrize("text", ["http://[fe80::1%25eth0]:1/m", "http://u:p%25@[::1]/m"])
+def test_a_rendered_url_is_understood_again(text: str) -> None:
+    url = ModelURL.parse(text)
+    assert ModelURL.parse(url.render(mask=False)) == url
 
 
 def test_a_parsed_url_is_taken_as_it_is() -> None:
@@ -213,3 +248,10 @@ def test_masking_keeps_what_is_no_secret() -> None:
     assert mask_text("http://h/m?a=b") == "http://h/m?***"
     assert mask_text("http://h/m") == "http://h/m"
     assert mask_text("http://u:p@h/m") == "http://***@h/m"
+    assert mask_text("http://h:8000/m") == "http://h:8000/m"
+    assert mask_text("http://[::1]:8000/m") == "http://[::1]:8000/m"
+    assert mask_text("onnx:a@b:c.onnx") == "onnx:***@b:c.onnx"
+
+
+def test_masking_shortens_what_is_far_too_long() -> None:
+    assert len(mask_text("http://" + "a" * 1_000_000)) < 500
