@@ -9,6 +9,9 @@ from infer_backends._errors import DeadlineExceeded
 
 Clock = Callable[[], float]
 
+#: Clocks of sockets and locks overflow beyond some centuries; a year is forever.
+LONGEST_TIMEOUT = 365 * 86400.0
+
 
 class Deadline:
     """A point on the monotonic clock by which a call has to be answered.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
+from time import monotonic
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from infer_backends._backend import Backend, InferRequest, InferResponse, ParameterValue
 from infer_backends._binding import Binder
 from infer_backends._coercion import Coerce
-from infer_backends._deadline import Deadline
+from infer_backends._deadline import LONGEST_TIMEOUT, Deadline
 from infer_backends._errors import (
     InferError,
     InvalidInput,
@@ -26,10 +26,9 @@ from infer_backends._tensors import ModelMetadata
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 DEFAULT_TIMEOUT = 60.0
 CLOSE_TIMEOUT = 10.0
-#: Clocks of sockets and locks overflow beyond some centuries; a year is forever.
-LONGEST_TIMEOUT = 365 * 86400.0
 
 
 @runtime_checkable
@@ -118,9 +117,10 @@ class Model:
             InvalidInput: The arguments do not fit the model; nothing was sent.
             InferError: Why there is no answer; see :mod:`infer_backends`.
         """
-        deadline = Deadline.after(self._timeout, explicit=self._timeout_given)
-        response = self._run(InferRequest(self._binder.bind(args, kwargs), None, deadline))
-        outputs = tuple(self._binder.order(response, None).values())
+        deadline = Deadline(monotonic() + self._timeout, explicit=self._timeout_given)
+        inputs = self._binder.bind(args, kwargs)
+        response = self._run(InferRequest(inputs, None, deadline, "", _NOTHING, _NOTHING))
+        outputs = self._binder.arrays(response)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def infer(
@@ -171,18 +171,21 @@ class Model:
         )
 
     def _run(self, request: InferRequest) -> InferResponse:
-        with self._calls:
-            try:
-                return self._backend.infer(request)
-            except InferError as exc:
-                if self._calls.closed and not isinstance(exc, ModelClosed):
-                    raise ModelClosed("the model was closed while this call was in flight") from exc
-                raise
-            except Exception as exc:
-                raise PluginError(
-                    f"the backend {type(self._backend).__module__}.{type(self._backend).__name__} "
-                    f"raised {type(exc).__name__}; a backend raises only the library's errors"
-                ) from exc
+        calls = self._calls
+        token = calls.enter()
+        try:
+            return self._backend.infer(request)
+        except InferError as exc:
+            if calls.closed and not isinstance(exc, ModelClosed):
+                raise ModelClosed("the model was closed while this call was in flight") from exc
+            raise
+        except Exception as exc:
+            raise PluginError(
+                f"the backend {type(self._backend).__module__}.{type(self._backend).__name__} "
+                f"raised {type(exc).__name__}; a backend raises only the library's errors"
+            ) from exc
+        finally:
+            calls.leave(token)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Release everything. May be called more than once.
@@ -224,9 +227,9 @@ class Model:
 def _seconds(timeout: object) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise InvalidInput(f"timeout= is a number of seconds, not {type(timeout).__name__}")
-    if math.isnan(timeout) or timeout <= 0:
-        raise InvalidInput(f"timeout= is a positive number of seconds, got {timeout}")
-    return min(float(timeout), LONGEST_TIMEOUT)
+    if timeout != timeout or timeout <= 0:  # noqa: PLR0124 - NaN; an int may be too large for isnan
+        raise InvalidInput("timeout= is a positive number of seconds; this one is not")
+    return float(min(timeout, LONGEST_TIMEOUT))
 
 
 def _request_id(request_id: object) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 
 from infer_backends._backend import Backend
 from infer_backends._batching import Splitting
-from infer_backends._deadline import Deadline
+from infer_backends._deadline import LONGEST_TIMEOUT, Deadline
 from infer_backends._errors import InvalidURL
 from infer_backends._loading import LoadedPlugin
 from infer_backends._model import DEFAULT_TIMEOUT, Model
 from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, OpenOptions, Option
 from infer_backends._registry import REGISTRY
-from infer_backends._url import ModelURL, split_urls
+from infer_backends._url import ModelURL, has_scheme, split_urls
 
 URL = str | os.PathLike[str] | ModelURL
 
@@ -66,7 +66,9 @@ def open_model(
     plans = [_Plan(parsed, given, headers) for parsed in urls]
     core = _agree(plans)
     timeout = core["timeout"]
-    deadline = Deadline.after(timeout or DEFAULT_TIMEOUT, explicit=timeout is not None)
+    deadline = Deadline.after(
+        min(timeout or DEFAULT_TIMEOUT, LONGEST_TIMEOUT), explicit=timeout is not None
+    )
     backend: Backend
     if len(plans) == 1:
         backend = plans[0].open(deadline)
@@ -116,6 +118,7 @@ def _parse(url: URL | Iterable[URL]) -> list[ModelURL]:
     if isinstance(url, str):
         # One path may hold spaces only as a PathLike, or as an item of a list.
         items: list[URL] = list(split_urls(url)) or [url]
+        _require_urls(items[1:])
     elif isinstance(url, (os.PathLike, ModelURL)):
         items = [url]
     elif isinstance(url, (bytes, bytearray, Mapping)):
@@ -132,9 +135,22 @@ def _parse(url: URL | Iterable[URL]) -> list[ModelURL]:
     return [ModelURL.parse(item) for item in items]
 
 
+def _require_urls(items: list[URL]) -> None:
+    """Refuse what is the rest of a URL that holds white space: it may be the rest of a secret."""
+    for item in items:
+        if not has_scheme(str(item)) and not str(item).lower().endswith(".onnx"):
+            raise InvalidURL(
+                "what follows white space in the string has no scheme, so it is no URL of its own: "
+                "write %20 for a space in a URL, and scheme://host/model for every model"
+            )
+
+
 def _with_version(url: ModelURL, version: str | int | None) -> ModelURL:
     if version is None:
         return url
+    given: object = version
+    if not isinstance(given, (str, int)) or (isinstance(given, int) and given >= 1 << 63):
+        raise InvalidURL("version= is a text, or a number of at most 63 bits")
     return url.with_version(str(version))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infer_backends._deadline import Deadline
+from infer_backends._deadline import LONGEST_TIMEOUT, Deadline
 from infer_backends._errors import InvalidURL
 from infer_backends._headers import request_headers
 from infer_backends._url import ModelURL
@@ -43,18 +43,25 @@ class Option:
             if text.lower() in _TRUE | _FALSE:
                 return text.lower() in _TRUE
             raise self._wrong("true or false")
+        value = self._read(text)
+        if value is None:
+            raise self._wrong("a whole number" if self.type is int else "a number")
+        return self.check(value)
+
+    def _read(self, text: str) -> Any:
+        # The exception shows the text, which may be a secret: it must not become a context either.
         try:
-            return self.check(self.type(text))
-        except ValueError as exc:
-            if isinstance(exc, InvalidURL):
-                raise
-            # Not chained: the exception shows the text.
-            raise self._wrong("a whole number" if self.type is int else "a number") from None
+            return self.type(text)
+        except ValueError:
+            return None
 
     def check(self, value: Any) -> Any:
         """``value`` as given in a call, or parsed: of the right type and in range."""
         if self.type is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError:
+                raise self._wrong("a number that a float can hold") from None
         if type(value) is not self.type and not (
             isinstance(value, self.type) and self.type is not int
         ):
@@ -63,7 +70,7 @@ class Option:
             raise self._wrong(" or ".join(self.choices))
         if isinstance(value, float) and math.isnan(value):
             raise self._wrong("a number")
-        if self.minimum is not None and float(value) < self.minimum:
+        if self.minimum is not None and isinstance(value, (int, float)) and value < self.minimum:
             raise self._wrong(f"{self.minimum:g} or more")
         return value
 
@@ -130,7 +137,7 @@ class OpenOptions(Mapping[str, Any]):
         options = cls(
             values,
             deadline=deadline,
-            connect_timeout=core["connect_timeout"],
+            connect_timeout=min(core["connect_timeout"], LONGEST_TIMEOUT),
             headers=request_headers(url, core["auth"], headers),
         )
         options.core = core

@@ -86,6 +86,7 @@ def test_the_default_deadline_is_a_minute_and_nobodys_wish() -> None:
     assert backend.requests[1].deadline.remaining() <= 3
     assert backend.requests[1].deadline.explicit
     Model(backend).infer({"x": X}, timeout=float("inf"))
+    Model(backend).infer({"x": X}, timeout=10**400)
     assert backend.requests[2].deadline.remaining() < threading.TIMEOUT_MAX
 
 
@@ -95,6 +96,7 @@ def test_the_default_deadline_is_a_minute_and_nobodys_wish() -> None:
         ({"timeout": 0}, "positive number of seconds"),
         ({"timeout": -1}, "positive number of seconds"),
         ({"timeout": float("nan")}, "positive number of seconds"),
+        ({"timeout": -(10**400)}, "positive number of seconds"),
         ({"timeout": "1"}, "number of seconds, not str"),
         ({"timeout": True}, "number of seconds, not bool"),
         ({"request_id": 3}, "request_id= is a str, not int"),
@@ -244,11 +246,11 @@ def test_a_model_works_in_a_forked_child_while_the_parent_is_in_a_call() -> None
     model = Model(backend)
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
-    with model._calls:
-        child = context.Process(target=child_call, args=(model, answers))
-        child.start()
-        child.join(20)
-        assert child.exitcode == 0
+    model._calls.enter()
+    child = context.Process(target=child_call, args=(model, answers))
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
     assert answers.get() == 12
     assert backend.closed == 0
 

@@ -94,6 +94,9 @@ def test_secret_options_are_masked_in_what_answers(plugin: Plugin) -> None:
         (["fake://h/m", 3], {}, "not by int"),
         (["fake://h/m fake://i/m"], {}, "white space"),
         ("fake://h/m", {"version": ""}, "version="),
+        ("fake://h/m", {"version": 10**5000}, "version="),
+        ("fake://h/m", {"version": 1.5}, "version="),
+        ("fake://h/m", {"timeout": 10**400}, "'timeout' has a wrong value"),
     ],
 )
 def test_a_wrong_url_or_option_opens_nothing(
@@ -102,6 +105,26 @@ def test_a_wrong_url_or_option_opens_nothing(
     with pytest.raises(InvalidURL, match=message):
         open_model(url, **options)
     assert plugin.opened == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["fake://h/m?auth=Bearer hunter2", "fake://h/m?api_key=x hunter2=", "fake://u:1 hunter2@h/m"],
+)
+def test_white_space_in_a_url_does_not_show_what_comes_after_it(plugin: Plugin, url: str) -> None:
+    with pytest.raises(InvalidURL, match="white space.*write %20") as caught:
+        open_model(url)
+    assert "hunter2" not in str(caught.value)
+    assert plugin.opened == []
+
+
+@pytest.mark.parametrize("name", ["timeout", "connect_timeout"])
+def test_a_plugin_gets_times_that_clocks_can_hold(plugin: Plugin, name: str) -> None:
+    for text in ("inf", "1e300"):
+        open_model(f"fake://h/m?{name}={text}").close()
+        _, options = plugin.opened.pop()
+        assert options.deadline.remaining() <= 366 * 86400
+        assert options.connect_timeout <= 366 * 86400
 
 
 def test_all_urls_are_checked_before_the_first_is_opened(plugin: Plugin) -> None:
@@ -156,6 +179,8 @@ def test_a_batching_member_is_split_by_its_own_size(plugin: Plugin) -> None:
 def test_a_string_is_split_and_a_path_is_not(tmp_path: Path) -> None:
     with pytest.raises(InvalidURL, match="has no scheme"):
         open_model("my model.onnx")
+    with pytest.raises(InvalidURL, match="white space"):
+        open_model("fake://h/my model")
     with pytest.raises(infer_backends.InferError) as caught:
         open_model(tmp_path / "my model.onnx")
     assert not isinstance(caught.value, InvalidURL)

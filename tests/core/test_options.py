@@ -62,6 +62,8 @@ def test_the_same_value_twice_is_no_conflict() -> None:
         ("", {"scale": True}, "expected float"),
         ("", {"fast": 1}, "expected bool"),
         ("", {"mode": 3}, "expected str"),
+        ("?scale=x1e9999", {}, "expected a number"),
+        ("", {"scale": 10**400}, "expected a number"),
     ],
 )
 def test_wrong_options_say_what_is_expected(
@@ -69,6 +71,17 @@ def test_wrong_options_say_what_is_expected(
 ) -> None:
     with pytest.raises(InvalidURL, match=message):
         resolved(query, **given)
+
+
+def test_a_whole_number_may_be_larger_than_any_float() -> None:
+    assert resolved(f"?count={10**400}")["count"] == 10**400
+
+
+@pytest.mark.parametrize("query", ["?count=s3cret", "?scale=s3cret"])
+def test_a_wrong_value_is_not_even_in_the_context_of_the_error(query: str) -> None:
+    with pytest.raises(InvalidURL) as caught:
+        resolved(query)
+    assert "s3cret" not in f"{caught.value!r} {caught.value.__context__!r}"
 
 
 def test_what_a_plugin_gets_is_a_mapping_that_shows_no_values() -> None:
