@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from infer_backends._backend import Array, InferResponse
 from infer_backends._coercion import Coerce, coerce_array
 from infer_backends._errors import InvalidInput, ProtocolError
-from infer_backends._tensors import ModelMetadata, TensorSpec
+from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
 
 
 class Binder:
@@ -20,7 +22,7 @@ class Binder:
         coerce: How far values may be converted; see :func:`infer_backends.open_model`.
     """
 
-    __slots__ = ("_batching", "_coerce", "_inputs", "_outputs", "_required", "_specs")
+    __slots__ = ("_batching", "_coerce", "_exact", "_inputs", "_outputs", "_required", "_specs")
 
     def __init__(self, metadata: ModelMetadata, coerce: Coerce = "lossless") -> None:
         self._inputs = metadata.inputs
@@ -29,6 +31,7 @@ class Binder:
         self._outputs = tuple(spec.name for spec in metadata.outputs)
         self._batching = metadata.max_batch_size > 0
         self._coerce = coerce
+        self._exact = [_Exact.of(spec) for spec in metadata.inputs]
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Array]:
         """The arrays of ``model(*args, **kwargs)``, by input name, in metadata order.
@@ -36,7 +39,11 @@ class Binder:
         Raises:
             InvalidInput: Wrong count, names, rank, dimensions or dtype.
         """
-        if args and kwargs:
+        if not kwargs:
+            bound = self._bind_exact(args)
+            if bound is not None:
+                return bound
+        elif args:
             raise InvalidInput(
                 "inputs are given by position or by name, not both; options such as timeout= "
                 "go to model.infer({...}, timeout=...)"
@@ -46,6 +53,28 @@ class Binder:
         if args:
             return self.bind_mapping(self._by_position(args))
         return self.bind_mapping(kwargs)
+
+    def _bind_exact(self, args: Sequence[Any]) -> dict[str, Array] | None:
+        """The common call, in one pass: every input is there, and an array that fits as it is.
+
+        None for any other call, wrong ones among them, which takes the longer way.
+        """
+        if len(args) != len(self._exact):
+            return None
+        bound = {}
+        for value, (name, dtype, rank, fixed) in zip(args, self._exact, strict=True):
+            if type(value) is not np.ndarray or value.dtype is not dtype:
+                return None
+            shape = value.shape
+            if len(shape) != rank or not value.flags.c_contiguous:
+                return None
+            for axis, size in fixed:
+                if shape[axis] != size:
+                    return None
+            bound[name] = value
+        if self._batching and len(bound) > 1:
+            _check_rows(bound)
+        return bound
 
     def bind_mapping(self, given: Mapping[str, Any]) -> dict[str, Array]:
         """The arrays of ``model.infer(given)``, by input name, in metadata order.
@@ -90,6 +119,18 @@ class Binder:
         if not names or len(set(names)) != len(names):
             raise InvalidInput("outputs= names each output once, and at least one")
         return names
+
+    def arrays(self, response: InferResponse) -> tuple[Array, ...]:
+        """All outputs of a response, in metadata order.
+
+        Raises:
+            ProtocolError: The response lacks one of them.
+        """
+        answered = response.outputs
+        try:
+            return tuple([answered[name] for name in self._outputs])
+        except KeyError:
+            return tuple(self.order(response, None).values())
 
     def order(self, response: InferResponse, outputs: tuple[str, ...] | None) -> dict[str, Array]:
         """The outputs of a response in the order asked for, or in metadata order.
@@ -140,6 +181,28 @@ class Binder:
 
     def _example(self) -> str:
         return self._inputs[0].name if self._inputs else "name"
+
+
+class _Exact(NamedTuple):
+    """What an array has to be so that nothing has to be done with it.
+
+    Attributes:
+        name: The input's name.
+        dtype: The dtype; None where every element has to be looked at.
+        rank: The number of axes.
+        fixed: The axes whose length is given, with that length.
+    """
+
+    name: str
+    dtype: np.dtype[np.generic] | None
+    rank: int
+    fixed: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, spec: TensorSpec) -> _Exact:
+        fixed = tuple((axis, size) for axis, size in enumerate(spec.shape) if size != -1)
+        dtype = None if spec.dtype is DataType.BYTES else spec.dtype.numpy_dtype
+        return cls(spec.name, dtype, len(spec.shape), fixed)
 
 
 def bind_one(value: Any, spec: TensorSpec, coerce: Coerce) -> Array:

@@ -58,7 +58,7 @@ class Deadline:
         Raises:
             DeadlineExceeded: No time is left.
         """
-        remaining = self.remaining()
+        remaining = self._expires - self._clock()
         if remaining <= 0:
             raise DeadlineExceeded(f"the deadline passed before {doing}; give a larger timeout")
         return remaining

@@ -11,9 +11,16 @@ from infer_backends._errors import ModelClosed
 
 
 class InFlight:
-    """A gate that calls pass through, and that closes behind the last of them."""
+    """A gate that calls pass through, and that closes behind the last of them.
 
-    __slots__ = ("__weakref__", "_changed", "_count", "closed")
+    A call adds itself before it looks whether the gate is closed, and closing looks for calls
+    after it has closed the gate: so one of the two sees the other, without a lock on every call.
+
+    Attributes:
+        closed: Whether no more calls are let in.
+    """
+
+    __slots__ = ("__weakref__", "_inside", "_left", "closed")
 
     def __init__(self) -> None:
         self.closed = False
@@ -22,20 +29,27 @@ class InFlight:
 
     def reset_in_child(self) -> None:
         """Forget the threads that were inside: they do not exist in a forked child."""
-        self._changed = threading.Condition(threading.Lock())
-        self._count = 0
+        self._inside: set[object] = set()
+        self._left = threading.Event()
 
-    def __enter__(self) -> None:
-        with self._changed:
-            if self.closed:
-                raise ModelClosed("the model is closed: open it again")
-            self._count += 1
+    def enter(self) -> object:
+        """Begin a call; the token it returns ends it.
 
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._count -= 1
-            if self.closed and not self._count:
-                self._changed.notify_all()
+        Raises:
+            ModelClosed: The gate is closed.
+        """
+        token = object()
+        self._inside.add(token)
+        if self.closed:
+            self.leave(token)
+            raise ModelClosed("the model is closed: open it again")
+        return token
+
+    def leave(self, token: object) -> None:
+        """End a call."""
+        self._inside.discard(token)
+        if self.closed:
+            self._left.set()
 
     def close(self, timeout: float) -> bool:
         """Let no more calls in, and wait for those inside.
@@ -47,13 +61,14 @@ class InFlight:
             Whether nobody is inside any more.
         """
         give_up = time.monotonic() + timeout
-        with self._changed:
-            self.closed = True
-            while self._count:
-                remaining = give_up - time.monotonic()
-                if remaining <= 0:
-                    return False
-                self._changed.wait(remaining)
+        self.closed = True
+        while self._inside:
+            self._left.clear()
+            remaining = give_up - time.monotonic()
+            if remaining <= 0:
+                return False
+            if self._inside:
+                self._left.wait(remaining)
         return True
 
 

@@ -12,21 +12,22 @@ from infer_backends._inflight import InFlight
 
 def test_closing_an_idle_gate_returns_at_once_and_lets_nobody_in() -> None:
     gate = InFlight()
-    with gate:
-        pass
+    gate.leave(gate.enter())
     assert gate.close(10)
     assert gate.close(10)
-    with pytest.raises(ModelClosed, match="open it again"), gate:
-        pass
+    with pytest.raises(ModelClosed, match="open it again"):
+        gate.enter()
+    assert gate.close(0)
 
 
 def test_closing_waits_for_those_inside() -> None:
     gate, inside, leave = InFlight(), threading.Event(), threading.Event()
 
     def call() -> None:
-        with gate:
-            inside.set()
-            assert leave.wait(10)
+        token = gate.enter()
+        inside.set()
+        assert leave.wait(10)
+        gate.leave(token)
 
     caller = threading.Thread(target=call)
     caller.start()
@@ -43,6 +44,6 @@ def test_closing_waits_for_those_inside() -> None:
 
 def test_a_forked_child_forgets_the_threads_of_its_parent() -> None:
     gate = InFlight()
-    gate.__enter__()
+    gate.enter()
     gate.reset_in_child()
     assert gate.close(0)

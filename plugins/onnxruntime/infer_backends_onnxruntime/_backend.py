@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from dataclasses import replace
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from infer_backends.plugin import (
@@ -32,6 +33,9 @@ from infer_backends_onnxruntime._metadata import read_metadata
 from infer_backends_onnxruntime._session import SessionSpec, file_state, make_session
 from infer_backends_onnxruntime._strings import decode, encode
 from infer_backends_onnxruntime._watchdog import Watch, Watchdog
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def open_backend(url: ModelURL, options: OpenOptions) -> OnnxBackend:
@@ -118,9 +122,10 @@ class OnnxBackend:
             # Raised here, where nothing that quotes a tensor hangs on to it as its context.
             raise error
         outputs = dict(zip(names, arrays, strict=False))
-        for name in self._text_outputs.intersection(names):
-            outputs[name] = encode(outputs[name])
-        return InferResponse(outputs, self._version, backend_url=self._spec.location)
+        if self._text_outputs:
+            for name in self._text_outputs.intersection(names):
+                outputs[name] = encode(outputs[name])
+        return InferResponse(outputs, self._version, _NOTHING, self._spec.location)
 
     def close(self) -> None:
         """Stop the calls in flight, after the operator each is in, and let go of the model."""
