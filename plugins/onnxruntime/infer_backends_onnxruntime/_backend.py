@@ -34,7 +34,6 @@ from infer_backends_onnxruntime._session import SessionSpec, file_state, make_se
 from infer_backends_onnxruntime._strings import decode, encode
 from infer_backends_onnxruntime._watchdog import Watch, Watchdog
 
-
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
