@@ -248,8 +248,18 @@ def test_a_secret_that_the_server_repeats_is_not_shown() -> None:
     while error is not None:
         assert "sesame" not in f"{error}{error!r}"
         assert "hunter2" not in f"{error}{error!r}"
-        error = error.__cause__
-    assert caught.value.__suppress_context__
+        error = error.__cause__ or error.__context__
+
+
+def test_a_token_of_one_call_that_the_server_repeats_is_not_shown() -> None:
+    def tell(request: Any, context: grpc.ServicerContext) -> Any:
+        token = dict(context.invocation_metadata())["authorization"].split()[1]
+        context.abort(grpc.StatusCode.INTERNAL, f"the token {token} is unknown")
+
+    with fake_server(tell) as server, opened(server.url) as backend:
+        with pytest.raises(InferenceFailed) as caught:
+            backend.infer(a_request(headers={"authorization": "Bearer hunter2"}))
+    assert "hunter2" not in f"{caught.value}{caught.value.__cause__!r}{caught.value.__context__!r}"
 
 
 def test_parameters_and_the_request_id_travel_both_ways() -> None:

@@ -27,7 +27,7 @@ from infer_backends_triton._grpc_fork import GATE, ForkGate
 from infer_backends_triton._grpc_headers import to_grpc_metadata
 from infer_backends_triton._grpc_runtime import grpc
 from infer_backends_triton._grpc_tls import channel_credentials
-from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._settings import ConnectionSettings, secret_values
 from infer_backends_triton._status import clean, grpc_error
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -108,6 +108,7 @@ class GrpcConnection:
         extra = to_grpc_metadata(headers, InvalidInput) if headers else ()
         with self._gate.call(), self._link() as link:
             remaining = deadline.require(f"asking {self._settings.url}")
+            cause: BaseException | None
             try:
                 return link.method(method)(
                     message,
@@ -116,12 +117,13 @@ class GrpcConnection:
                 )
             except grpc.RpcError as exc:
                 error, cause = self._failure(exc, headers or {})
-                if isinstance(error, _MENDED_BY_RECONNECTING):
-                    self._retire(link)
-                raise error from cause
             except ValueError as exc:
                 # What grpc raises for a channel that was closed in the meantime.
-                raise self._closed_error() from exc
+                error, cause = self._closed_error(), exc
+            if isinstance(error, _MENDED_BY_RECONNECTING):
+                self._retire(link)
+            # Not raised where the foreign exception is being handled: it would be the context.
+            raise error from cause
 
     def close(self) -> None:
         """Cancel the calls in flight, and disconnect."""
@@ -199,7 +201,7 @@ class GrpcConnection:
         code, details = exc.code().name, exc.details() or ""
         if self._closed and code in {"CANCELLED", "UNAVAILABLE"}:
             return self._closed_error(), exc
-        secrets = self._settings.secrets | {value for value in headers.values() if value}
+        secrets = self._settings.secrets | secret_values(headers)
         error = self._local_error(code, details, secrets)
         if error is None:
             error = grpc_error(code, details, url=self._settings.url, secrets=secrets)
