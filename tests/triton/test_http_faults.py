@@ -239,6 +239,15 @@ def test_a_refusal_is_the_error_of_its_status(status: str, kind: type[InferError
     assert "because of this" in str(error)
 
 
+def test_a_refusal_that_is_compressed_or_framed_wrongly_still_counts() -> None:
+    for headers in (
+        {"Content-Encoding": "gzip"},
+        {"Transfer-Encoding": "gzip, chunked", "Content-Length": None},
+        {"Content-Length": "1, 2"},
+    ):
+        assert type(failure(http_answer(b"x", "503 No", headers))) is Unavailable
+
+
 def test_a_refusal_whose_body_is_broken_or_endless_still_counts() -> None:
     for answer in (
         http_answer(b"x", "503 No", {"Content-Length": 10**12}),

@@ -95,7 +95,14 @@ def parse_head(head: bytes) -> ResponseHead:
         name, value = field.group(1).decode("ascii").lower(), field.group(2).decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     status = int(found.group(2))
-    chunked, length = _framing(status, headers)
+    try:
+        chunked, length = _framing(status, headers)
+    except ProtocolError:
+        if status < 400:
+            raise
+        # A refusal is one however badly its explanation is framed: that is not read, and the
+        # connection not used again.
+        headers["connection"], chunked, length = "close", False, 0
     return ResponseHead(
         status=status,
         headers=headers,
@@ -200,7 +207,7 @@ def too_large(limit: int) -> str:
 
 def _framing(status: int, headers: Mapping[str, str]) -> tuple[bool, int | None]:
     """Whether the body comes in chunks, and otherwise its length where one is given."""
-    if headers.get("content-encoding", "identity").lower() != "identity":
+    if status == 200 and headers.get("content-encoding", "identity").lower() != "identity":
         raise ProtocolError("the answer is compressed, which was not asked for")
     coding, lengths = headers.get("transfer-encoding"), headers.get("content-length")
     if status < 200 or status in {204, 304}:
