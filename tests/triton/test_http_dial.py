@@ -52,6 +52,21 @@ def test_a_name_without_an_address_is_unavailable(monkeypatch: pytest.MonkeyPatc
         dial(settings("http://none.example/m"), None, Deadline.after(5))
 
 
+def test_a_name_can_be_resolved_after_a_time_without_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with faulty_server(echo) as server:
+        named = settings(f"http://localhost:{server.port}/m")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(Unavailable, match="no thread"):
+                dial(named, None, Deadline.after(5))
+        dial(named, None, Deadline.after(5)).close()
+
+
 def test_a_resolver_that_hangs_costs_its_bound_and_one_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -151,9 +152,7 @@ def _resolve(settings: ConnectionSettings, bound: _Bound) -> list[_Candidate]:
     fresh = _Lookup()
     lookup = _lookups.setdefault(key, fresh)
     if lookup is fresh:
-        threading.Thread(
-            target=lookup.run, args=(host, port, key), name=f"resolve {host}", daemon=True
-        ).start()
+        _start(lookup, key)
     if not lookup.done.wait(bound.require("resolving the name of")):
         raise bound.error("resolving the name of")
     if lookup.failure is not None:
@@ -162,6 +161,21 @@ def _resolve(settings: ConnectionSettings, bound: _Bound) -> list[_Candidate]:
             "the network"
         ) from lookup.failure
     return lookup.candidates
+
+
+def _start(lookup: _Lookup, key: tuple[int, str, int]) -> None:
+    _, host, port = key
+    thread = threading.Thread(
+        target=lookup.run, args=(host, port, key), name=f"resolve {host}", daemon=True
+    )
+    try:
+        thread.start()
+    except RuntimeError as exc:
+        # The system's limit. Nobody may wait for what was not begun.
+        _lookups.pop(key, None)
+        lookup.failure = OSError(errno.EAGAIN, str(exc))
+        lookup.done.set()
+        raise Unavailable(f"there is no thread to resolve the host name {host!r}") from exc
 
 
 def _getaddrinfo(host: str, port: int, flags: int) -> list[_Candidate]:
