@@ -18,7 +18,8 @@ def mask_text(text: str) -> str:
     head, question, query = text.partition("?")
     if "@" in text:
         scheme, slashes, _ = head.partition("//")
-        prefix = f"{scheme}//" if slashes and "@" not in scheme else _scheme(head)
+        bare = slashes and (not scheme or scheme.endswith(":")) and "@" not in scheme
+        prefix = f"{scheme}//" if bare else _scheme(head)
         # Where the "@" comes after the "?", the "?" may have been part of a password.
         tail = "" if "@" in query else f"@{head.rpartition('@')[2]}"
         head = f"{prefix}{MASK}{tail}"

@@ -156,6 +156,7 @@ def test_a_url_is_refused_with_advice(text: Any, advice: str) -> None:
         "http:u:hunter2@h/m",
         "http:/u:hunter2@h/m",
         "http:///u:hunter2@h/m",
+        "httphunter2//x@h/m",
         "http:/u:hunter2%FF@h/m",
         "http:/u:hunter2\udcff@h/m",
     ],
