@@ -102,6 +102,12 @@ def test_a_grpc_status_is_an_error(code: str, kind: type[InferError]) -> None:
             ModelNotFound,
         ),
         (
+            "invalid model version specified '-1' , version should be an integral value > 0",
+            400,
+            "INVALID_ARGUMENT",
+            ModelNotFound,
+        ),
+        (
             "Failed to process the request(s) for model 'm_0', message: ValueError: no",
             400,
             "INVALID_ARGUMENT",

@@ -49,6 +49,7 @@ _WORDS: tuple[tuple[re.Pattern[str], type[InferError]], ...] = (
         re.compile(_REQUEST_ID + r"failed to get model version from specified version"),
         ModelNotFound,
     ),
+    (re.compile(_REQUEST_ID + r"invalid model version specified"), ModelNotFound),
     (re.compile(_REQUEST_ID + r"Server is stopping"), Unavailable),
     (re.compile(_REQUEST_ID + r"Exceeds maximum queue size"), Unavailable),
     (re.compile(_REQUEST_ID + r"Request timeout expired"), Unavailable),
