@@ -64,6 +64,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [value("x", floats, ["n", 3])],
         [value("total", floats, [1, 1])],
     )
+    write(
+        folder,
+        "cut+paste.v1-2",
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [value("x", floats, ["n"])],
+        [value("y", floats, ["n"])],
+    )
     return folder
 
 
@@ -143,6 +150,17 @@ def test_a_missing_model_is_the_same_error(urls: Urls) -> None:
     for url in urls("add"):
         with pytest.raises(ModelNotFound):
             open_model(url.replace("add", "missing"))
+
+
+def test_a_version_that_cannot_be_is_the_same_error(urls: Urls) -> None:
+    for url in urls("add")[:2]:
+        for version in ("-1", "latest", "9" * 30):
+            with pytest.raises(ModelNotFound):
+                open_model(url, version=version)
+
+
+def test_a_name_with_odd_characters_is_found_on_every_backend(urls: Urls) -> None:
+    assert outcomes(urls("cut+paste.v1-2"), lambda model: model([1.5]).tolist()) == [[1.5]] * 3
 
 
 def test_the_server_and_the_file_are_one_model(urls: Urls) -> None:

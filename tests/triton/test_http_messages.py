@@ -168,6 +168,10 @@ def test_paths_are_quoted() -> None:
     assert model_path(("a", "b"), "é/ ?", "3") == "/a/b/v2/models/%C3%A9%2F%20%3F/versions/3"
 
 
+def test_what_a_path_may_hold_is_sent_as_it_is_since_triton_does_not_decode() -> None:
+    assert model_path((), "a.b-c+d@e:f", "1") == "/v2/models/a.b-c+d@e:f/versions/1"
+
+
 def index(*entries: Any) -> bytes:
     return json.dumps(entries).encode()
 

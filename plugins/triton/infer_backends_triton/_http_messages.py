@@ -29,6 +29,9 @@ from infer_backends_triton._codec import decode, encode, from_json, to_json
 
 #: Says, in requests and in answers, how long the JSON object before the tensors' bytes is.
 HEADER_LENGTH = "inference-header-content-length"
+# What a segment of a path may hold as it is (RFC 3986, "pchar"). Triton does not decode its paths,
+# so that a model "a+b" is not found as "a%2Bb".
+_PLAIN = "!$&'()*+,;=:@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,8 @@ def model_path(base: Sequence[str], model: str, version: str | None) -> str:
 
 
 def server_path(segments: Sequence[str]) -> str:
-    """A path made of these segments, percent-encoded."""
-    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+    """A path made of these segments, percent-encoded where that is needed."""
+    return "".join(f"/{quote(segment, safe=_PLAIN)}" for segment in segments)
 
 
 def build_infer(request: InferRequest, metadata: ModelMetadata, *, binary: bool) -> InferMessage:
