@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from infer_backends._backend import Array, Backend, InferRequest, InferResponse
 from infer_backends._errors import InvalidInput, ProtocolError
 from infer_backends._tensors import ModelMetadata
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 #: Parts of one batch that are in flight at the same time.
 CONCURRENCY = 4
@@ -54,28 +49,73 @@ class Splitting:
 
     def _in_parts(self, request: InferRequest, rows: int, limit: int) -> InferResponse:
         # Imported where a batch is split: importing the library has to stay cheap.
-        from concurrent.futures import ThreadPoolExecutor
+        from concurrent.futures import ThreadPoolExecutor, as_completed
 
-        starts = range(0, rows, limit)
+        whole = _Whole(rows)
         with ThreadPoolExecutor(
-            min(len(starts), CONCURRENCY), thread_name_prefix="infer-backends-part"
+            min(-(-rows // limit), CONCURRENCY), thread_name_prefix="infer-backends-part"
         ) as pool:
-            futures = [
-                pool.submit(self._member.infer, _rows(request, start, start + limit))
-                for start in starts
-            ]
-            responses = _results(futures)
-        sizes = [min(limit, rows - start) for start in starts]
-        first = responses[0]
+            parts = {
+                pool.submit(self._member.infer, _rows(request, start, start + limit)): start
+                for start in range(0, rows, limit)
+            }
+            try:
+                for future in as_completed(parts):
+                    start = parts.pop(future)
+                    whole.take(future.result(), start, min(limit, rows - start))
+            finally:
+                for future in parts:
+                    future.cancel()
+        return whole.response()
+
+
+class _Whole:
+    """The answer to a whole batch, filled with the answers to its parts as they come."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._outputs: dict[str, Array] = {}
+        self._first: InferResponse | None = None
+
+    def take(self, part: InferResponse, start: int, rows: int) -> None:
+        """Copy the outputs of ``rows`` rows to where they belong.
+
+        Raises:
+            ProtocolError: They do not fit those of the parts before.
+        """
+        if self._first is None:
+            self._first = part
+            self._outputs = {
+                name: np.empty((self._rows, *array.shape[1:]), array.dtype)
+                for name, array in part.outputs.items()
+            }
+        for name, whole in self._outputs.items():
+            array = part.outputs.get(name)
+            if array is None or array.shape[:1] != (rows,):
+                got = "none" if array is None else f"an array of shape {array.shape}"
+                raise ProtocolError(
+                    f"output {name!r}: a part of {rows} rows was answered by {got}; the model does "
+                    "not keep one output row for each input row"
+                )
+            if array.shape[1:] != whole.shape[1:]:
+                raise ProtocolError(
+                    f"output {name!r}: the parts of a split batch differ in shape, "
+                    f"{array.shape[1:]} and {whole.shape[1:]}; send batches of at most "
+                    "max_batch_size rows"
+                )
+            whole[start : start + rows] = array
+
+    def response(self) -> InferResponse:
+        """The answer, once all parts are there."""
+        first = self._first
+        if first is None:
+            raise AssertionError("a batch that is split has parts")
         return InferResponse(
-            outputs={
-                name: _join([response.outputs.get(name) for response in responses], sizes, name)
-                for name in first.outputs
-            },
-            model_version=first.model_version,
-            parameters=first.parameters,
-            backend_url=first.backend_url,
-            attempts=first.attempts,
+            self._outputs,
+            first.model_version,
+            first.parameters,
+            first.backend_url,
+            first.attempts,
         )
 
 
@@ -88,37 +128,6 @@ def _rows(request: InferRequest, start: int, stop: int) -> InferRequest:
         parameters=request.parameters,
         headers=request.headers,
     )
-
-
-def _results(futures: list[Future[InferResponse]]) -> list[InferResponse]:
-    """The results in order; at the first failure, no further part is sent."""
-    from concurrent.futures import FIRST_EXCEPTION, wait
-
-    done, pending = wait(futures, return_when=FIRST_EXCEPTION)
-    for future in pending:
-        future.cancel()
-    for future in futures:
-        if future in done:
-            future.result()
-    return [future.result() for future in futures]
-
-
-def _join(parts: list[Array | None], sizes: list[int], name: str) -> Array:
-    for part, size in zip(parts, sizes, strict=True):
-        if part is None or part.shape[:1] != (size,):
-            got = "none" if part is None else str(part.shape)
-            raise ProtocolError(
-                f"output {name!r}: a part of {size} rows was answered by an array of shape {got}; "
-                "the model does not keep one output row for each input row"
-            )
-    try:
-        return np.concatenate([part for part in parts if part is not None])
-    except ValueError as exc:
-        shapes = sorted({str(part.shape[1:]) for part in parts if part is not None})
-        raise ProtocolError(
-            f"output {name!r}: the parts of a split batch differ in shape: {', '.join(shapes)}; "
-            "send batches of at most max_batch_size rows"
-        ) from exc
 
 
 def _no_rows(metadata: ModelMetadata, outputs: tuple[str, ...] | None) -> dict[str, Array]:

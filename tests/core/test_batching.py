@@ -100,8 +100,23 @@ def test_a_part_without_an_output_breaks_the_protocol() -> None:
         return double(request) if request.inputs["x"].shape[0] == 4 else {}
 
     split, _ = splitting(answer)
-    with pytest.raises(ProtocolError, match="an array of shape none"):
+    with pytest.raises(ProtocolError, match="was answered by none"):
         split.infer(request(np.zeros((5, 3))))
+
+
+def test_the_memory_of_a_split_batch_is_its_outputs_once() -> None:
+    kept: list[Array] = []
+
+    def answer(request: InferRequest) -> dict[str, Array]:
+        outputs = double(request)
+        kept.append(outputs["y"])
+        return outputs
+
+    split, _ = splitting(answer)
+    y = split.infer(request(np.zeros((9, 3)))).outputs["y"]
+    assert y.flags.owndata
+    assert y.flags.c_contiguous
+    assert not any(np.shares_memory(y, part) for part in kept)
 
 
 def test_a_call_without_inputs_is_passed_on() -> None:
