@@ -57,10 +57,7 @@ def as_array(value: Any, spec: TensorSpec) -> Array:
     """
     if value is None:
         raise InvalidInput(f"input {spec.name!r}: expected an array, got None")
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise InvalidInput(
-            f"input {spec.name!r}: a masked array would lose its mask; pass x.filled(value)"
-        )
+    _refuse_masks(value, spec)
     try:
         return np.asarray(value)
     except Exception as exc:
@@ -68,6 +65,22 @@ def as_array(value: Any, spec: TensorSpec) -> Array:
         if array is not None:
             return array
         raise InvalidInput(_not_an_array(value, spec)) from exc
+
+
+def _refuse_masks(value: Any, spec: TensorSpec) -> None:
+    """Refuse arrays of which elements are masked, given alone or in a list."""
+    if isinstance(value, np.ma.MaskedArray):
+        masked = np.ma.is_masked(value)
+    elif isinstance(value, (list, tuple)) and any(
+        issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, value))
+    ):
+        masked = any(np.ma.is_masked(element) for element in value)
+    else:
+        return
+    if masked:
+        raise InvalidInput(
+            f"input {spec.name!r}: a masked array would lose its mask; pass x.filled(value)"
+        )
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:
@@ -92,13 +105,19 @@ def _not_an_array(value: Any, spec: TensorSpec) -> str:
     if isinstance(value, (list, tuple)):
         return f"{text}; are its rows of different lengths (ragged)? pad them to one shape"
     if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
-        return f"{text}; is it on another device, or does it carry gradients? pass x.detach().cpu()"
+        return (
+            f"{text}; is it on another device, or does it carry gradients? "
+            "pass x.detach().cpu(); has NumPy no such dtype (bfloat16)? pass x.float()"
+        )
     return f"{text}; pass a NumPy array or a list"
 
 
 def _advice_for_others(array: Array) -> str:
     if array.dtype == object:
-        return "an array of Python objects has no datatype; is it ragged, or does it hold None?"
+        return (
+            "an array of Python objects has no datatype; is it ragged, or does it hold None, or "
+            "integers of more than 64 bits?"
+        )
     if array.dtype.kind == "c":
         return "pass the real and imaginary parts as two inputs, or np.abs(x)"
     return "pass numbers"
@@ -164,10 +183,18 @@ def _bytes_array(value: Any, spec: TensorSpec) -> Array:
 
 
 def _object_array(value: Any, spec: TensorSpec) -> Array:
+    _refuse_masks(value, spec)
     try:
-        return np.array(value, dtype=object)
+        return np.array(_frozen(value), dtype=object)
     except Exception as exc:
         raise InvalidInput(_not_an_array(value, spec)) from exc
+
+
+def _frozen(value: Any) -> Any:
+    """The same with ``bytes`` for every ``bytearray``, which NumPy would take apart."""
+    if isinstance(value, bytearray):
+        return bytes(value)
+    return [_frozen(element) for element in value] if isinstance(value, (list, tuple)) else value
 
 
 _TO_BYTES: dict[type, Callable[[Any], bytes]] = {

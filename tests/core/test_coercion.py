@@ -105,6 +105,7 @@ def test_what_loses_no_meaning_is_converted(value: object, dtype: DataType) -> N
         (np.array([1]), DataType.BYTES, "expected BYTES, got int64"),
         ([None], DataType.BYTES, "got NoneType at element 0"),
         (["a", ["b", "c"]], DataType.BYTES, "ragged"),
+        ([2**64], DataType.INT64, "integers of more than 64 bits"),
         (["\ud800"], DataType.BYTES, "lone surrogate"),
         (None, DataType.BYTES, "got list at|got NoneType|got None"),
     ],
@@ -115,6 +116,17 @@ def test_what_would_lose_meaning_is_refused_with_advice(
     with pytest.raises(InvalidInput, match=advice) as caught:
         coerce_array(value, spec(dtype), "lossless")
     assert str(caught.value).startswith("input 'x': ")
+
+
+def test_masks_within_a_list_are_not_lost_either() -> None:
+    masked = np.ma.masked_array([1.0, 2.0], [False, True])
+    for value in ([masked, masked], (np.zeros(2), masked), [1.0, np.ma.masked]):
+        with pytest.raises(InvalidInput, match="lose its mask"):
+            coerce_array(value, spec(DataType.FP32), "lossless")
+    texts = np.ma.masked_array(["a", "b"], [False, True])
+    with pytest.raises(InvalidInput, match="lose its mask"):
+        coerce_array([texts], spec(DataType.BYTES), "lossless")
+    assert coerced([masked[:1], masked[:1]], DataType.FP32).tolist() == [[1.0], [1.0]]
 
 
 def test_a_mask_that_hides_nothing_is_no_hindrance() -> None:
@@ -161,6 +173,16 @@ def test_unsafe_still_refuses_what_is_no_number(value: object) -> None:
 )
 def test_strings_become_bytes_and_keep_their_nuls(value: object) -> None:
     assert coerced(value, DataType.BYTES).tolist() == [b"a\0", b"", "naïve 🦜".encode()]
+
+
+def test_bytearrays_are_elements_and_not_rows_of_numbers() -> None:
+    assert coerced([bytearray(b"ab"), bytearray(b"cd")], DataType.BYTES).tolist() == [b"ab", b"cd"]
+    assert coerced([[bytearray()], (bytearray(b"c"),)], DataType.BYTES).tolist() == [[b""], [b"c"]]
+    assert coerced(bytearray(b"ab"), DataType.BYTES).item() == b"ab"
+    looped: list[object] = []
+    looped.append(looped)
+    with pytest.raises(InvalidInput, match="cannot make an array of this list"):
+        coerce_array(looped, spec(DataType.BYTES), "lossless")
 
 
 def test_numpy_string_arrays_become_bytes() -> None:
@@ -219,6 +241,7 @@ def test_foreign_tensors_come_by_array_or_dlpack() -> None:
     assert coerced(OnlyDLPack(np.array([2], np.float32)), DataType.FP32).tolist() == [2.0]
     with pytest.raises(InvalidInput, match=r"pass x.detach\(\).cpu\(\)") as caught:
         coerce_array(Unreachable(), spec(DataType.FP32), "lossless")
+    assert "bfloat16" in str(caught.value)
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
