@@ -112,6 +112,10 @@ class Binder:
         except TypeError as exc:
             raise InvalidInput("outputs= is a list of names") from exc
         for name in names:
+            if not isinstance(name, str):
+                raise InvalidInput(
+                    f"outputs= is a list of names: a name is a str, not {type(name).__name__}"
+                )
             if name not in self._outputs:
                 raise InvalidInput(
                     f"unknown output {name!r}; the model's outputs are {_listed(self._outputs)}"

@@ -128,7 +128,10 @@ def test_a_batching_model_wants_the_same_rows_of_every_input() -> None:
         ([], "at least one"),
         (["y", "y"], "each output once"),
         (3, "list of names"),
-        ([["y"]], "unknown output"),
+        ([["y"]], "list of names: a name is a str, not list"),
+        ([np.array(["y", "n"])], "list of names: a name is a str, not ndarray"),
+        ([np.array(["y"])], "list of names: a name is a str, not ndarray"),
+        ([1], "list of names: a name is a str, not int"),
     ],
 )
 def test_wrong_outputs_are_refused(outputs: Any, message: str) -> None:
