@@ -9,6 +9,8 @@ import weakref
 
 from infer_backends._errors import ModelClosed
 
+_LOOK_AGAIN = 1.0  # seconds
+
 
 class InFlight:
     """A gate that calls pass through, and that closes behind the last of them.
@@ -68,7 +70,9 @@ class InFlight:
             if remaining <= 0:
                 return False
             if self._inside:
-                self._left.wait(remaining)
+                # Not for all of it at once: clocks overflow, and a second closer may have taken
+                # the news of the last call's end away.
+                self._left.wait(min(remaining, _LOOK_AGAIN))
         return True
 
 

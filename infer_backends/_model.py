@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from types import MappingProxyType, TracebackType
@@ -195,8 +196,11 @@ class Model:
 
         Args:
             timeout: How long to wait for calls in flight, in seconds; 0 cancels them at once.
+
+        Raises:
+            InvalidInput: ``timeout`` is no number; nothing was closed.
         """
-        self._calls.close(timeout)
+        self._calls.close(_number_of_seconds(timeout))
         self._backend.close()
 
     def __enter__(self) -> Self:
@@ -225,16 +229,24 @@ class Model:
 
 
 def _seconds(timeout: object) -> float:
+    seconds = _number_of_seconds(timeout)
+    if seconds <= 0:
+        raise InvalidInput("timeout= is a positive number of seconds; this one is not")
+    return seconds
+
+
+def _number_of_seconds(timeout: object) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise InvalidInput(f"timeout= is a number of seconds, not {type(timeout).__name__}")
-    if timeout != timeout or timeout <= 0:  # noqa: PLR0124 - NaN; an int may be too large for isnan
-        raise InvalidInput("timeout= is a positive number of seconds; this one is not")
-    return float(min(timeout, LONGEST_TIMEOUT))
+    if timeout != timeout:  # noqa: PLR0124 - NaN; an int may be too large for isnan
+        raise InvalidInput("timeout= is a positive number of seconds; this one is not a number")
+    return float(max(-LONGEST_TIMEOUT, min(timeout, LONGEST_TIMEOUT)))
 
 
 def _request_id(request_id: object) -> str:
     if not isinstance(request_id, str):
         raise InvalidInput(f"request_id= is a str, not {type(request_id).__name__}")
+    _require_text(request_id, "request_id=")
     return request_id
 
 
@@ -245,6 +257,30 @@ def _parameters(parameters: Mapping[str, ParameterValue] | None) -> Mapping[str,
         raise InvalidInput("parameters= is a mapping from names to values")
     given: Iterable[tuple[object, object]] = parameters.items()
     for name, value in given:
-        if not isinstance(name, str) or not isinstance(value, (bool, int, float, str)):
-            raise InvalidInput(f"parameter {name!r}: expected a bool, int, float or str")
+        if not isinstance(name, str):
+            raise InvalidInput(f"parameter names are str, not {type(name).__name__}")
+        _require_text(name, "a parameter's name")
+        _check_parameter(name, value)
     return dict(parameters)
+
+
+def _check_parameter(name: str, value: object) -> None:
+    """Refuse, on every backend, a value that one of the protocols could not carry."""
+    if not isinstance(value, (bool, int, float, str)):
+        raise InvalidInput(f"parameter {name!r}: expected a bool, int, float or str")
+    if isinstance(value, str):
+        _require_text(value, f"parameter {name!r}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(f"parameter {name!r} is no finite number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise InvalidInput(f"parameter {name!r} does not fit into 64 bits")
+
+
+def _require_text(text: str, what: str) -> None:
+    """Refuse lone surrogates, which UTF-8 cannot hold."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # Not chained: the exception holds the text.
+            raise InvalidInput(f"{what} is no Unicode text: it holds a lone surrogate") from None

@@ -42,6 +42,23 @@ def test_closing_waits_for_those_inside() -> None:
     assert results == [True]
 
 
+def test_closing_may_wait_for_longer_than_a_clock_can_hold() -> None:
+    gate, inside, leave = InFlight(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        token = gate.enter()
+        inside.set()
+        assert leave.wait(10)
+        gate.leave(token)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    assert inside.wait(10)
+    threading.Timer(0.05, leave.set).start()
+    assert gate.close(1e300)
+    caller.join(10)
+
+
 def test_a_forked_child_forgets_the_threads_of_its_parent() -> None:
     gate = InFlight()
     gate.enter()

@@ -102,7 +102,14 @@ def test_the_default_deadline_is_a_minute_and_nobodys_wish() -> None:
         ({"request_id": 3}, "request_id= is a str, not int"),
         ({"parameters": [1]}, "parameters= is a mapping"),
         ({"parameters": {"a": None}}, "parameter 'a': expected"),
-        ({"parameters": {1: "a"}}, "parameter 1: expected"),
+        ({"parameters": {1: "a"}}, "parameter names are str, not int"),
+        ({"parameters": {"a": float("nan")}}, "parameter 'a' is no finite number"),
+        ({"parameters": {"a": -float("inf")}}, "parameter 'a' is no finite number"),
+        ({"parameters": {"a": 2**64}}, "parameter 'a' does not fit into 64 bits"),
+        ({"parameters": {"a": -(2**63) - 1}}, "parameter 'a' does not fit into 64 bits"),
+        ({"parameters": {"a": "\ud800"}}, "parameter 'a' is no Unicode text"),
+        ({"parameters": {"\ud800": 1}}, "a parameter's name is no Unicode text"),
+        ({"request_id": "\ud800"}, "request_id= is no Unicode text"),
         ({"headers": {"a": "b\n"}}, "the value of 'a'"),
         ({"outputs": "y"}, r"pass \['y'\]"),
     ],
@@ -114,6 +121,18 @@ def test_wrong_options_are_refused_before_anything_is_sent(
     with pytest.raises(InvalidInput, match=message):
         Model(backend).infer({"x": X}, **options)
     assert backend.requests == []
+
+
+@pytest.mark.parametrize("timeout", ["1", None, True, float("nan")])
+def test_closing_takes_a_number_of_seconds(timeout: Any) -> None:
+    backend = FakeBackend()
+    model = Model(backend)
+    with pytest.raises(InvalidInput, match="number of seconds"):
+        model.close(timeout=timeout)
+    np.testing.assert_array_equal(model(X), X * 2)
+    model.close(timeout=10**400)
+    with pytest.raises(ModelClosed):
+        model(X)
 
 
 def test_inputs_are_coerced_as_the_model_was_opened() -> None:
