@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from infer_backends._backend import Backend, InferRequest, InferResponse
@@ -43,6 +45,11 @@ class Member:
         self.backend: Backend | None = None
         self.excluded = False
         self._opener = opener
+        self.reset_in_child()
+        _MEMBERS.add(self)
+
+    def reset_in_child(self) -> None:
+        """Forget the thread that was opening: it does not exist in a forked child."""
         self._lock = threading.Lock()
 
     def open(self, deadline: Deadline) -> Backend:
@@ -61,6 +68,18 @@ class Member:
             return self.backend
         finally:
             self._lock.release()
+
+
+_MEMBERS: weakref.WeakSet[Member] = weakref.WeakSet()
+
+
+def _reset_members() -> None:
+    for member in list(_MEMBERS):
+        member.reset_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_members)
 
 
 class Fallback:
@@ -89,14 +108,13 @@ class Fallback:
         """
         deadline = request.deadline
         members = [member for member in self._members if not member.excluded]
-        reserve = _reserve(deadline)
         attempts: list[Attempt] = []
         for member in members:
             last = member is members[-1]
             started = self._clock()
             try:
                 response = self._attempt(
-                    member, request, deadline if last else deadline.less(reserve)
+                    member, request, deadline if last else deadline.less(_reserve(deadline))
                 )
             except _AVAILABILITY as exc:
                 attempts.append(Attempt(member.url, exc, started, self._clock() - started))
@@ -178,13 +196,12 @@ def open_fallback(
         InferError: What another member would not change: a wrong URL, credentials, no such model.
     """
     attempts: list[Attempt] = []
-    reserve = _reserve(deadline)
     try:
         for member in members:
             started = clock()
             last = member is members[-1]
             try:
-                member.open(deadline if last else deadline.less(reserve))
+                member.open(deadline if last else deadline.less(_reserve(deadline)))
             except (Unavailable, DeadlineExceeded) as exc:
                 attempts.append(Attempt(member.url, exc, started, clock() - started))
                 logger.warning("%s cannot be reached yet: %s", member.url, exc)
@@ -236,6 +253,9 @@ def _differs(found: list[str]) -> str:
 
 
 def _reserve(deadline: Deadline) -> float:
-    """What the next member needs: a quarter of the time, and 250 ms if that is not most of it."""
+    """What the next member needs: a quarter of the time, and 250 ms if that is not most of it.
+
+    Of the time that is left now, so that each member of several has some of its own.
+    """
     total = deadline.remaining()
     return min(max(total / 4, 0.25), total / 2)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,10 +41,12 @@ class Switch:
         self.backend = backend or FakeBackend(url=url)
         self.down: InferError | None = None
         self.opened = 0
+        self.before_open: Callable[[], None] = lambda: None
         self.member = Member(url, self.open)
 
     def open(self, deadline: Deadline) -> Backend:
         self.opened += 1
+        self.before_open()
         if self.down is not None:
             raise self.down
         return self.backend
@@ -276,3 +282,56 @@ def test_outputs_pass_through_unchanged() -> None:
     np.testing.assert_array_equal(fallback.infer(whole).outputs["y"], double(whole)["y"])
     asked = second.backend.requests[0]
     assert (asked.outputs, asked.request_id, asked.inputs) == (("y",), "r1", whole.inputs)
+
+
+def test_every_member_of_several_is_given_time_of_its_own() -> None:
+    clock = ManualClock()
+    switches = [Switch(f"fake://{number}/m") for number in range(3)]
+    given: list[float] = []
+
+    def hang(request: InferRequest) -> dict[str, Array]:
+        given.append(request.deadline.remaining())
+        clock.advance(request.deadline.remaining())
+        raise DeadlineExceeded("no answer")
+
+    for switch in switches[:2]:
+        switch.backend.answer = hang
+    members = [switch.member for switch in switches]
+    deadline = Deadline.after(16, clock=clock)
+    fallback = open_fallback(members, deadline, clock=clock)
+    response = fallback.infer(request(deadline=deadline))
+    assert given == [12, 3]
+    assert response.backend_url == "fake://2/m"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking is the point
+def test_a_forked_child_reaches_a_member_that_the_parent_was_opening() -> None:
+    first, second = pair()
+    first.down = Unavailable("refused")
+    fallback = opened(first, second)
+    first.down = None
+    inside, leave = threading.Event(), threading.Event()
+    parent = os.getpid()
+
+    def slowly_in_the_parent() -> None:
+        if os.getpid() == parent:
+            inside.set()
+            assert leave.wait(10)
+
+    first.before_open = slowly_in_the_parent
+    caller = threading.Thread(target=fallback.infer, args=(request(),))
+    caller.start()
+    assert inside.wait(10)
+
+    def answering(results: Any) -> None:
+        results.put(fallback.infer(request(deadline=Deadline.after(5))).backend_url)
+
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    child = context.Process(target=answering, args=(results,))
+    child.start()
+    leave.set()
+    assert results.get(timeout=10) == "fake://first/m"
+    child.join(10)
+    caller.join(10)
