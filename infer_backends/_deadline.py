@@ -37,8 +37,8 @@ class Deadline:
     def after(
         cls, seconds: float, *, explicit: bool = True, clock: Clock = time.monotonic
     ) -> Deadline:
-        """A deadline ``seconds`` from now."""
-        return cls(clock() + seconds, explicit=explicit, clock=clock)
+        """A deadline ``seconds`` from now, or a year from now if that is sooner."""
+        return cls(clock() + min(seconds, LONGEST_TIMEOUT), explicit=explicit, clock=clock)
 
     def remaining(self) -> float:
         """Seconds left; zero or negative once the deadline has passed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from infer_backends.plugin import Deadline, DeadlineExceeded
@@ -17,6 +19,11 @@ def test_what_remains_shrinks_as_the_clock_moves() -> None:
     assert deadline.require("asking") == 2
     clock.advance(2)
     assert deadline.expired
+
+
+def test_a_deadline_is_never_later_than_clocks_can_hold() -> None:
+    for forever in (float("inf"), 1e300):
+        assert Deadline.after(forever).require("asking") < threading.TIMEOUT_MAX
 
 
 def test_requiring_time_after_the_deadline_says_what_it_was_for() -> None:
