@@ -185,6 +185,11 @@ def test_strings_go_as_they_are_and_come_as_bytes(triton_url: URL, protocol: Pro
             assert output.tolist() == [[b"a", "ü🙂".encode()]]
 
 
+class NoArray:
+    def __array__(self, *_: object, **__: object) -> None:
+        raise KeyError("no array after all")
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -194,6 +199,8 @@ def test_strings_go_as_they_are_and_come_as_bytes(triton_url: URL, protocol: Pro
         [["a"] * 4],
         [[1, 2, 3, None]],
         [[1, 2, 3, 4], [1]],
+        None,
+        NoArray(),
         np.zeros((1, 3), np.int32),
         np.zeros(4, np.int32),
         3,
@@ -239,6 +246,20 @@ def test_a_call_ends_in_time(triton_url: URL, protocol: Protocol) -> None:
     with TritonRemoteModel(triton_url("slow", protocol), timeout=0.5) as model:
         with pytest.raises(DeadlineExceeded):
             model([2.0])
+
+
+def test_a_call_may_take_forever(triton_url: URL, protocol: Protocol) -> None:
+    with TritonRemoteModel(triton_url("identity_1d", protocol), timeout=float("inf")) as model:
+        (output,) = model([2.0])
+    assert output.tolist() == [2.0]
+
+
+def test_an_input_may_have_any_name() -> None:
+    named: Tensors = (("self", DataType.FP32, (-1,)),)
+    answer = respond(("y", "FP32", (1,)), contents={"y": {"fp32_contents": [1.5]}})
+    with fake_server(answer, inputs=named) as server, TritonRemoteModel(server.url) as model:
+        (output,) = model(self=[1.0])
+    assert output.tolist() == [1.5]
 
 
 def test_a_closed_model_says_so(triton_url: URL, protocol: Protocol) -> None:

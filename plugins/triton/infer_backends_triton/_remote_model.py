@@ -116,7 +116,7 @@ class TritonRemoteModel:
         self.np_input_formats = [spec.dtype.numpy_dtype.type for spec in described.inputs]
         self.metadata = self._read_parameter() if self._named else self._describe()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the model; see the class for what is taken and returned.
 
         Raises:

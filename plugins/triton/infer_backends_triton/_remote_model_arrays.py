@@ -18,9 +18,11 @@ def as_array(value: Any, name: str) -> Array:
     Raises:
         InvalidInput: It is none, or is ragged.
     """
+    if value is None:
+        raise InvalidInput(f"input {name!r}: expected an array, got None")
     try:
         array: Array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as exc:
+    except Exception as exc:  # whatever a foreign array raises
         raise InvalidInput(
             f"input {name!r}: {type(value).__name__} is no array, and cannot be made one; are its "
             "rows of equal length, and is it on the CPU?"
