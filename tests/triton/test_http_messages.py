@@ -176,6 +176,11 @@ def index(*entries: Any) -> bytes:
     return json.dumps(entries).encode()
 
 
+def test_a_state_is_read_in_the_form_that_mlserver_gives_it_over_grpc() -> None:
+    entries = [{"name": "a", "state": "State.READY"}, {"name": "b", "state": "State.UNAVAILABLE"}]
+    assert choose_model(entries, "grpc://h", None) == "a"
+
+
 def test_the_only_ready_model_is_chosen() -> None:
     entries = index(
         {"name": "a", "version": "1", "state": "READY"},
