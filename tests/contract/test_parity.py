@@ -66,6 +66,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write(
         folder,
+        "parse",
+        [helper.make_node("Cast", ["text"], ["number"], to=ints)],
+        [value("text", TensorProto.STRING, ["n"])],
+        [value("number", ints, ["n"])],
+    )
+    write(
+        folder,
         "cut+paste.v1-2",
         [helper.make_node("Identity", ["x"], ["y"])],
         [value("x", floats, ["n"])],
@@ -138,6 +145,20 @@ def test_a_value_that_only_the_runtime_can_refuse_is_the_same_error(urls: Urls) 
     found = outcomes(urls("gather"), lambda model: model(table, index))
     assert found == [found[2]] * 3
     assert found[2] in {InvalidInput, InferenceFailed}
+
+
+def test_the_runtimes_account_shows_no_values(urls: Urls) -> None:
+    table, index = np.ones(3, np.float32), np.array([31337])
+    for url in urls("gather"):
+        with open_model(url) as model, pytest.raises(InferError, match="Gather") as caught:
+            model(table, index)
+        assert "31337" not in str(caught.value)
+
+
+def test_the_runtimes_account_shows_no_strings(urls: Urls) -> None:
+    for url in urls("parse"):
+        with open_model(url) as model, pytest.raises(InferError, match="quote strings"):
+            model(["tulip"])
 
 
 @pytest.mark.parametrize("wrong", WRONG_INPUTS)

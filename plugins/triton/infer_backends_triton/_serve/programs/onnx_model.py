@@ -4,6 +4,7 @@ Copied beside a ``source.json`` into each model's version folder; runs inside th
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 from onnxruntime.capi import onnxruntime_pybind11_state
+
+_STATUS = "Status Message: "
+_NUMBER = re.compile(r"\d(?:[\d.,]*\d)?(?:[eE][+-]?\d+)?")
 
 
 class TritonPythonModel:
@@ -29,6 +33,8 @@ class TritonPythonModel:
             source["path"], options, providers=["CPUExecutionProvider"]
         )
         self.inputs = self.session.get_inputs()
+        nodes = [*self.inputs, *self.session.get_outputs()]
+        self.has_text = any(node.type == "tensor(string)" for node in nodes)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request by itself: its shapes need not be those of the others."""
@@ -41,9 +47,9 @@ class TritonPythonModel:
             names = list(request.requested_output_names())
             results = self.session.run(names, feeds)
         except (ValueError, onnxruntime_pybind11_state.InvalidArgument) as exc:
-            return _error(exc, pb_utils.TritonError.INVALID_ARG)
+            return self.error(exc, pb_utils.TritonError.INVALID_ARG)
         except Exception as exc:  # noqa: BLE001 - onnxruntime's classes have no common base of their own
-            return _error(exc, pb_utils.TritonError.INTERNAL)
+            return self.error(exc, pb_utils.TritonError.INTERNAL)
         outputs = zip(names, results, strict=True)
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, _encode(value)) for name, value in outputs]
@@ -56,6 +62,24 @@ class TritonPythonModel:
             value = _decode(node.name, value)
         # Triton has no tensors of rank 0.
         return value.reshape(()) if not node.shape and value.size == 1 else value
+
+    def error(self, exc: Exception, code: int) -> Any:
+        """The answer that says what went wrong."""
+        text = without_contents(str(exc), has_text=self.has_text)
+        return pb_utils.InferenceResponse([], pb_utils.TritonError(text, code))
+
+
+def without_contents(text: str, *, has_text: bool) -> str:
+    """onnxruntime's account of a failure, without what the tensors hold.
+
+    Of what an operator says the numbers are blotted out; with strings about, it is left out.
+    """
+    where, status, account = text.rpartition(_STATUS)
+    if not status:
+        return text
+    if has_text:
+        account = "(its account may quote strings, and is left out)"
+    return where + status + _NUMBER.sub("#", account)
 
 
 def _decode(name: str, value: Any) -> Any:
@@ -78,7 +102,3 @@ def _encode(value: Any) -> Any:
         for index, item in enumerate(texts.flat):
             value.flat[index] = item.encode("utf-8")
     return np.ascontiguousarray(value.reshape(1) if value.ndim == 0 else value)
-
-
-def _error(exc: Exception, code: int) -> Any:
-    return pb_utils.InferenceResponse([], pb_utils.TritonError(str(exc), code))
