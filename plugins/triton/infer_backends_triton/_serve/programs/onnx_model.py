@@ -70,7 +70,7 @@ class TritonPythonModel:
 
 
 def without_contents(text: str, *, has_text: bool) -> str:
-    """onnxruntime's account of a failure, without what the tensors hold.
+    """What onnxruntime says of a failure, without what the tensors hold.
 
     Of what an operator says the numbers are blotted out; with strings about, it is left out.
     """
