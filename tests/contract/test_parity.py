@@ -71,6 +71,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [value("text", TensorProto.STRING, ["n"])],
         [value("number", ints, ["n"])],
     )
+    latin = onnx.TensorProto(data_type=TensorProto.STRING, dims=[1], string_data=[b"\xffa"])
+    write(
+        folder,
+        "latin",
+        [
+            helper.make_node("Constant", [], ["text"], value=latin),
+            helper.make_node("Identity", ["x"], ["y"]),
+        ],
+        [value("x", floats, ["n"])],
+        [value("y", floats, ["n"]), value("text", TensorProto.STRING, [1])],
+    )
     write(
         folder,
         "cut+paste.v1-2",
@@ -159,6 +170,13 @@ def test_the_runtimes_account_shows_no_strings(urls: Urls) -> None:
     for url in urls("parse"):
         with open_model(url) as model, pytest.raises(InferError, match="quote strings"):
             model(["tulip"])
+
+
+def test_strings_of_the_model_that_are_no_text_are_the_same_error(urls: Urls) -> None:
+    for url in urls("latin"):
+        with open_model(url) as model, pytest.raises(InferenceFailed, match="UTF-8") as caught:
+            model([1.0])
+        assert "0xff" not in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", WRONG_INPUTS)

@@ -46,6 +46,10 @@ class TritonPythonModel:
             feeds = {node.name: self.feed(request, node) for node in self.inputs}
             names = list(request.requested_output_names())
             results = self.session.run(names, feeds)
+        except UnicodeError:
+            # onnxruntime's, of an output; what it says shows the bytes.
+            text = "a string that the model gave is not UTF-8"
+            return self.error(RuntimeError(text), pb_utils.TritonError.INTERNAL)
         except (ValueError, onnxruntime_pybind11_state.InvalidArgument) as exc:
             return self.error(exc, pb_utils.TritonError.INVALID_ARG)
         except Exception as exc:  # noqa: BLE001 - onnxruntime's classes have no common base of their own
