@@ -398,6 +398,14 @@ def test_connecting_is_bounded_by_its_own_timeout() -> None:
                 sock.close()
 
 
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/m", "/v2/models/m/config"])
+def test_metadata_that_does_not_hold_together_says_whose_it_is(path: str) -> None:
+    with faulty_server(echo, control={path: http_answer(b"x")}) as server:
+        with pytest.raises(ProtocolError) as caught, opened(server.url):
+            pass
+    assert str(caught.value).count(server.url) == 1
+
+
 def test_an_answer_to_another_request_is_refused() -> None:
     body = json.dumps({"id": "other", "outputs": []}).encode()
     with faulty_server(saying(http_answer(body))) as server, opened(server.url) as backend:

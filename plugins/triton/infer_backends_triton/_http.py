@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from infer_backends.plugin import (
@@ -102,13 +103,14 @@ class HTTPBackend:
             index = server.repository_index(url, deadline)
             model = choose_model(index, url.location, url.version)
         path = model_path(url.base_path, model, url.version)
-        answer = parse_object(server.get(path, deadline), "the model's metadata")
+        described = server.get(path, deadline)
         config = server.model_config(path, extensions, deadline)
         # A gateway may hide the server's own metadata; only Triton has configurations.
         binary = (
             "binary_tensor_data" in extensions if extensions is not None else config is not None
         )
-        metadata = read_metadata(answer, config)
+        with _naming(url.location):
+            metadata = read_metadata(parse_object(described, "the model's metadata"), config)
         if not binary:
             _require_json_forms(metadata)
         return cls(str(url), path, server, metadata, binary=binary)
@@ -236,9 +238,11 @@ class _Server:
     def extensions(self, base_path: Sequence[str], deadline: Deadline) -> frozenset[str] | None:
         """The server's protocol extensions; None where a gateway shows models only."""
         try:
-            return read_extensions(self.get(server_path([*base_path, "v2"]), deadline))
+            described = self.get(server_path([*base_path, "v2"]), deadline)
         except (ModelNotFound, UnsupportedOperation):
             return None
+        with _naming(self._settings.url):
+            return read_extensions(described)
 
     def repository_index(self, url: ModelURL, deadline: Deadline) -> memoryview:
         """What the server says of the models that it has, for a URL that names none."""
@@ -258,7 +262,9 @@ class _Server:
         if extensions is not None and "model_configuration" not in extensions:
             return None
         try:
-            return parse_object(self.get(f"{path}/config", deadline), "the model's configuration")
+            config = self.get(f"{path}/config", deadline)
+            with _naming(self._settings.url):
+                return parse_object(config, "the model's configuration")
         except (ModelNotFound, UnsupportedOperation, InvalidInput, ProtocolError):
             if extensions is not None:
                 raise
@@ -267,6 +273,15 @@ class _Server:
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
+
+
+@contextmanager
+def _naming(url: str) -> Iterator[None]:
+    """Say whose answer it is that breaks the protocol."""
+    try:
+        yield
+    except ProtocolError as exc:
+        raise ProtocolError(f"{url}: {exc}") from exc
 
 
 def _body_head(message: InferMessage) -> bytes:
