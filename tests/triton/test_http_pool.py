@@ -56,6 +56,16 @@ def test_a_connection_that_was_idle_for_long_is_replaced(monkeypatch: pytest.Mon
         assert server.connections == before + 2
 
 
+def test_a_connection_is_replaced_before_the_server_closes_it_as_announced() -> None:
+    for announced, more in (("timeout=1, max=9", 1), ("Timeout=60", 0), ("timeout=x", 0)):
+        line = f"\r\nKeep-Alive: {announced}\r\n".encode()
+        answer = tensor_answer([1.0]).replace(b"\r\n", line, 1)
+        with faulty_server(saying(answer)) as server, opened(server.url) as backend:
+            backend.infer(a_request())
+            backend.infer(a_request())
+            assert server.connections == 1 + more
+
+
 def test_a_connection_that_the_server_wants_closed_is_not_kept() -> None:
     answer = tensor_answer([1.0]).replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
     with faulty_server(saying(answer)) as server, opened(server.url) as backend:

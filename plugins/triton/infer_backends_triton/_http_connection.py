@@ -56,6 +56,8 @@ class Connection:
         reusable: Whether another request may be sent on it.
         answering: Whether a part of the answer to the latest request has arrived.
         idle_since: When it last became idle, on the monotonic clock.
+        idle_timeout: How long it may be idle before the server closes it, in seconds, where the
+            server says so.
     """
 
     __slots__ = (
@@ -64,6 +66,7 @@ class Connection:
         "_url",
         "answering",
         "idle_since",
+        "idle_timeout",
         "request_sent",
         "reusable",
     )
@@ -76,6 +79,7 @@ class Connection:
         self.answering = False
         self.request_sent = False
         self.idle_since = time.monotonic()
+        self.idle_timeout: int | None = None
 
     def exchange(
         self, request: Sequence[Buffer], deadline: Deadline, max_body: int
@@ -158,6 +162,7 @@ class Connection:
                 raise ProtocolError("the answer is 101, a change of protocol")
         else:
             raise ProtocolError("there are interim answers without end")
+        self.idle_timeout = head.idle_timeout
         if head.status == 200:
             return HTTPResponse(head, self._receive_body(head, deadline, max_body))
         try:

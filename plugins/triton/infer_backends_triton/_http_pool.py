@@ -16,6 +16,8 @@ from infer_backends_triton._settings import ConnectionSettings
 # A load balancer may forget a silent connection without a word; then a request would wait in vain.
 _MAX_IDLE_SECONDS = 30.0
 _MAX_IDLE_CONNECTIONS = 32
+# A request may be under way for so long while the server closes the connection as it announced.
+_IDLE_MARGIN = 1.0
 
 
 class ConnectionPool:
@@ -115,8 +117,7 @@ class ConnectionPool:
                     return None
                 connection = self._idle.pop()
                 self._busy.add(connection)
-            too_old = time.monotonic() - connection.idle_since > _MAX_IDLE_SECONDS
-            if not too_old and not connection.is_stale():
+            if not _is_too_old(connection) and not connection.is_stale():
                 return connection
             with self._lock:
                 self._busy.discard(connection)
@@ -146,6 +147,13 @@ class ConnectionPool:
 
     def _closed_error(self) -> ModelClosed:
         return ModelClosed(f"{self._settings.url} was closed: open the model again")
+
+
+def _is_too_old(connection: Connection) -> bool:
+    longest = _MAX_IDLE_SECONDS
+    if connection.idle_timeout is not None:
+        longest = min(longest, connection.idle_timeout - _IDLE_MARGIN)
+    return time.monotonic() - connection.idle_since > longest
 
 
 _pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()

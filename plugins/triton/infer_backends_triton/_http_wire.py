@@ -19,6 +19,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?")
+_TIMEOUT = re.compile(r"\btimeout=([0-9]{1,9})\b", re.IGNORECASE)
 _MAX_CHUNK_LINE = 1024
 _PREFIX = b"HTTP/1."
 
@@ -37,6 +38,8 @@ class ResponseHead:
         length: The length of the body in bytes; None when something else ends it.
         chunked: Whether the body comes in chunks.
         keep_alive: Whether the connection can carry another request after this answer.
+        idle_timeout: After how many idle seconds the server says that it will close the
+            connection; None where it does not say.
     """
 
     status: int
@@ -44,6 +47,7 @@ class ResponseHead:
     length: int | None
     chunked: bool
     keep_alive: bool
+    idle_timeout: int | None = None
 
 
 def render_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
@@ -110,6 +114,7 @@ def parse_head(head: bytes) -> ResponseHead:
         chunked=chunked,
         keep_alive=_keeps_alive(found.group(1) == b"1", headers)
         and (chunked or length is not None),
+        idle_timeout=_idle_timeout(headers.get("keep-alive", "")),
     )
 
 
@@ -222,6 +227,12 @@ def _framing(status: int, headers: Mapping[str, str]) -> tuple[bool, int | None]
     if len(values) > 1:
         raise ProtocolError("the answer has two values of Content-Length")
     return False, values.pop()
+
+
+def _idle_timeout(announced: str) -> int | None:
+    # RFC 2068, section 19.7.1.1: no later standard has it, and servers send it all the same.
+    found = _TIMEOUT.search(announced)
+    return None if found is None else int(found.group(1))
 
 
 def _keeps_alive(is_http_1_1: bool, headers: Mapping[str, str]) -> bool:
