@@ -253,7 +253,7 @@ def test_a_secret_that_the_server_repeats_is_not_shown() -> None:
 
 def test_a_token_of_one_call_that_the_server_repeats_is_not_shown() -> None:
     def tell(request: Any, context: grpc.ServicerContext) -> Any:
-        token = dict(context.invocation_metadata())["authorization"].split()[1]
+        token = str(dict(context.invocation_metadata())["authorization"]).split()[1]
         context.abort(grpc.StatusCode.INTERNAL, f"the token {token} is unknown")
 
     with fake_server(tell) as server, opened(server.url) as backend:

@@ -177,7 +177,9 @@ def index(*entries: Any) -> bytes:
 
 
 def test_a_state_is_read_in_the_form_that_mlserver_gives_it_over_grpc() -> None:
-    entries = [{"name": "a", "state": "State.READY"}, {"name": "b", "state": "State.UNAVAILABLE"}]
+    entries = index(
+        {"name": "a", "state": "State.READY"}, {"name": "b", "state": "State.UNAVAILABLE"}
+    )
     assert choose_model(entries, "grpc://h", None) == "a"
 
 
