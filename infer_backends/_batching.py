@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 import numpy as np
 
 from infer_backends._backend import Array, Backend, InferRequest, InferResponse
@@ -49,23 +51,36 @@ class Splitting:
 
     def _in_parts(self, request: InferRequest, rows: int, limit: int) -> InferResponse:
         # Imported where a batch is split: importing the library has to stay cheap.
-        from concurrent.futures import ThreadPoolExecutor, as_completed
+        from concurrent.futures import ThreadPoolExecutor, wait
 
         whole = _Whole(rows)
-        with ThreadPoolExecutor(
-            min(-(-rows // limit), CONCURRENCY), thread_name_prefix="infer-backends-part"
-        ) as pool:
-            parts = {
-                pool.submit(self._member.infer, _rows(request, start, start + limit)): start
-                for start in range(0, rows, limit)
-            }
+        starts = iter(range(0, rows, limit))
+        lock = Lock()
+        errors: list[BaseException] = []
+
+        def answer_parts() -> None:
+            """One part after the other, for as long as there are any and none has failed."""
             try:
-                for future in as_completed(parts):
-                    start = parts.pop(future)
-                    whole.take(future.result(), start, min(limit, rows - start))
-            finally:
-                for future in parts:
-                    future.cancel()
+                while not errors:
+                    with lock:
+                        start = next(starts, None)
+                    if start is None:
+                        return
+                    part = self._member.infer(_rows(request, start, start + limit))
+                    with lock:
+                        whole.take(part, start, min(limit, rows - start))
+            except BaseException as exc:  # noqa: BLE001 - raised again by the caller's thread
+                errors.append(exc)
+
+        workers = min(-(-rows // limit), CONCURRENCY)
+        with ThreadPoolExecutor(workers, thread_name_prefix="infer-backends-part") as pool:
+            try:
+                wait([pool.submit(answer_parts) for _ in range(workers)])
+            except BaseException as exc:  # an interruption stops them, too
+                errors.append(exc)
+                raise
+        if errors:
+            raise errors[0]
         return whole.response()
 
 

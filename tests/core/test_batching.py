@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from infer_backends import DataType, InferenceFailed, InvalidInput, ProtocolError, TensorSpec
-from infer_backends._batching import Splitting
+from infer_backends._batching import CONCURRENCY, Splitting
 from infer_backends.plugin import Array, InferRequest
 from tests.core.fakes import Answer, FakeBackend, double, metadata, request
 
@@ -59,6 +61,32 @@ def test_a_failing_part_fails_the_call_and_stops_what_has_not_begun() -> None:
     with pytest.raises(InferenceFailed, match="boom"):
         split.infer(request(np.zeros((400, 3))))
     assert len(member.requests) < 100
+
+
+def test_a_failure_is_seen_at_once_however_many_parts_there_are() -> None:
+    def answer(request: InferRequest) -> dict[str, Array]:
+        raise InferenceFailed("boom")
+
+    split, member = splitting(answer)
+    with pytest.raises(InferenceFailed, match="boom"):
+        split.infer(request(np.zeros((40_000, 3))))
+    assert len(member.requests) <= CONCURRENCY
+
+
+def test_an_interruption_stops_what_has_not_begun() -> None:
+    main, interrupted = threading.get_ident(), threading.Event()
+
+    def answer(request: InferRequest) -> dict[str, Array]:
+        if not interrupted.is_set():
+            interrupted.set()
+            signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.001)
+        return double(request)
+
+    split, member = splitting(answer)
+    with pytest.raises(KeyboardInterrupt):
+        split.infer(request(np.zeros((40_000, 3))))
+    assert len(member.requests) < 10_000
 
 
 def test_no_rows_are_answered_from_metadata() -> None:
