@@ -44,7 +44,7 @@ class InferResult(Mapping[str, Array]):
         self.backend_url = backend_url
         self.attempts = attempts
         self.model_version = model_version
-        self.parameters = parameters if parameters is not None else {}
+        self.parameters = dict(parameters) if parameters else {}
         self.request_id = request_id
 
     def __getitem__(self, name: str) -> Array:
