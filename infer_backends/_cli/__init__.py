@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -18,7 +19,10 @@ def main() -> None:
         raise SystemExit(1) from None
     from infer_backends._cli._app import cli
 
-    # A name that the terminal's encoding lacks is shown escaped; it must not end the command.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # Python has None for a stream that the shell closed; what is written there goes nowhere.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
+        # A name that the terminal's encoding lacks is shown escaped; it must not end the command.
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     cli.main(prog_name="infer-backends")

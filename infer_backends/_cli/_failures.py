@@ -20,6 +20,8 @@ from infer_backends._errors import InferError, InvalidInput, InvalidURL, Unknown
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
+#: What the system says of a file or a terminal that takes no more.
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _ASKED_WRONGLY = (InvalidURL, UnknownScheme, InvalidInput)
 
 
@@ -81,10 +83,12 @@ def report(error: BaseException, settings: Settings) -> int:
     """Say what went wrong, and return the exit code."""
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
         return INTERRUPTED
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:
-        # Whoever read the output has gone. Python would complain when it flushes at exit.
+    if isinstance(error, OSError) and error.errno in {errno.EPIPE, *_CANNOT_WRITE}:
+        # Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        if error.errno == errno.EPIPE:
+            # Whoever read the output has gone.
+            return FAILED
     line, *rest = describe(error).splitlines() or [""]
     if settings.traceback:
         traceback.print_exception(error)
@@ -103,6 +107,8 @@ def describe(error: BaseException) -> str:
         return error.format_message()
     if isinstance(error, InferError):
         return str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        return f"the output cannot be written: {os.strerror(error.errno)}"
     # The text of a stranger is not known to be free of secrets.
     return f"unexpected {type(error).__name__}, a bug; the option --traceback shows where"
 

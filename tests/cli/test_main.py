@@ -16,7 +16,7 @@ from infer_backends import Unavailable, _cli
 from infer_backends._cli import _failures, _inspect
 from infer_backends._cli._demo._digits import MODEL_PATH
 from infer_backends._version import __version__
-from tests.cli.conftest import Invoke, start
+from tests.cli.conftest import PROGRAM, Invoke, start
 
 _WITHOUT = """
 import sys
@@ -163,6 +163,29 @@ def test_a_reader_that_goes_away_is_no_error_of_the_command(
         assert _failures.report(BrokenPipeError(32, "Broken pipe"), _failures.Settings()) == 1
         stdout.write("lost")
     assert (tmp_path / "stdout").read_text() == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.stderr == "error: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes file descriptors as a POSIX shell does")
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_stream_that_the_shell_closed_is_no_error(closed: int) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *PROGRAM, "plugins"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
 
 
 def test_ctrl_c_ends_a_call_that_waits() -> None:
