@@ -92,6 +92,7 @@ class Registry:
         self._environ = environ
         self._entry_points: dict[str, list[EntryPoint]] | None = None
         self._loaded: dict[tuple[str, str], LoadedPlugin] = {}
+        self._chosen: dict[tuple[str, frozenset[str]], LoadedPlugin] = {}
         self._registered: dict[str, LoadedPlugin] = {}
         self.reset_in_child()
 
@@ -129,8 +130,20 @@ class Registry:
         registered = self._registered.get(scheme)
         if registered is not None:
             return registered
-        claims = self._claims().get(scheme, [])
         disabled = self._disabled()
+        # A distribution's name is in a file, which every look at it reads.
+        chosen = self._chosen.get((scheme, disabled))
+        if chosen is not None:
+            return chosen
+        try:
+            chosen = self._choose(scheme, disabled)
+        except OSError as exc:
+            raise PluginError(f"the installed plugins cannot be read: {exc.strerror}") from exc
+        self._chosen[scheme, disabled] = chosen
+        return chosen
+
+    def _choose(self, scheme: str, disabled: frozenset[str]) -> LoadedPlugin:
+        claims = self._claims().get(scheme, [])
         enabled = [claim for claim in claims if not _is_disabled(claim, disabled)]
         if not enabled:
             raise UnknownScheme(self._unknown(scheme, claims))

@@ -302,3 +302,20 @@ def test_a_forked_child_can_look_plugins_up(site: Path, install: Install) -> Non
     found._lock.acquire()
     found.reset_in_child()
     assert found.plugins()
+
+
+def test_a_scheme_in_use_is_found_again_without_reading_files(site: Path, install: Install) -> None:
+    install("fake-one", ["fakeone"])
+    found = registry(site)
+    plugin = found.find("fakeone")
+    for file in site.glob("*.dist-info/*"):
+        file.unlink()
+    assert found.find("fakeone") is plugin
+
+
+def test_plugins_that_cannot_be_read_are_an_error_of_the_library() -> None:
+    def no_file_left() -> Iterator[Any]:
+        raise OSError(24, "Too many open files")
+
+    with pytest.raises(PluginError, match="cannot be read: Too many open files"):
+        Registry(no_file_left).find("http")
