@@ -1,0 +1,147 @@
+"""The ratios that this library is held to, and whether a run reached them. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.benchmarks.commands import Cell
+from tests.benchmarks.plan import BATCH, IMAGE
+from tests.benchmarks.statistic import Figures, Metric, Ratio, ratio
+
+#: The figures of a run: by cell and the contender's name.
+Results = Mapping[tuple[Cell, str], Figures]
+
+_ALLOWANCE = 4_000_000  # bytes that one call may need beside its output
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One row of the table: what is compared, and the bound for each payload.
+
+    Attributes:
+        title: What the row says.
+        ours: The name of our contender.
+        theirs: The name of the other one; empty where the bound is absolute.
+        metric: What is compared.
+        bounds: The ratio to reach, by payload. Of ``rate`` it is the least, of others the most.
+            Without another contender: the most itself.
+        model: Which model is called.
+        callers: By how many at once.
+    """
+
+    title: str
+    ours: str
+    theirs: str
+    metric: Metric
+    bounds: Mapping[int, float]
+    model: str = "echo"
+    callers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a run stands to one bound.
+
+    Attributes:
+        target: The row.
+        payload: The column, in bytes.
+        bound: What was to be reached.
+        reached: What was, with its range over the rounds.
+        met: Whether that is enough.
+    """
+
+    target: Target
+    payload: int
+    bound: float
+    reached: Ratio
+    met: bool
+
+
+def _inline(protocol: str, wall: Mapping[int, float], cpu: Mapping[int, float]) -> list[Target]:
+    label = {"http": "HTTP", "grpc": "gRPC"}[protocol]
+    pair = f"ours-{protocol}-inline", f"tritonclient-{protocol}"
+    return [
+        Target(f"{label} inline / tritonclient, wall", *pair, "wall", wall),
+        Target(f"{label} inline / tritonclient, client CPU", *pair, "cpu", cpu),
+    ]
+
+
+def _default(protocol: str, wall: float, cpu: float) -> list[Target]:
+    label = {"http": "HTTP", "grpc": "gRPC"}[protocol]
+    pair = f"ours-{protocol}", f"tritonclient-{protocol}"
+    large = {IMAGE: 0.15, BATCH: 0.10}
+    return [
+        Target(f"{label} by default / tritonclient, wall", *pair, "wall", {16: wall, **large}),
+        Target(f"{label} by default / tritonclient, client CPU", *pair, "cpu", {16: cpu}),
+    ]
+
+
+def _shared(protocol: str) -> Target:
+    label = {"http": "HTTP", "grpc": "gRPC"}[protocol]
+    title = f"{label}, 8 threads with one Model / 8 tritonclients, calls/s"
+    pair = f"ours-{protocol}", f"tritonclient-{protocol}"
+    return Target(title, *pair, "rate", {16: 1.2, IMAGE: 2.0}, callers=8)
+
+
+TARGETS = (
+    *_inline("http", {16: 0.75, IMAGE: 0.40, BATCH: 0.53}, {16: 0.40, IMAGE: 0.16, BATCH: 0.22}),
+    *_inline("grpc", {16: 0.95, IMAGE: 0.36, BATCH: 0.63}, {16: 0.90, IMAGE: 0.25, BATCH: 0.57}),
+    *_default("http", 0.75, 0.40),
+    *_default("grpc", 0.95, 0.90),
+    Target(
+        "HTTP inline, extra memory of one call, MB",
+        "ours-http-inline",
+        "",
+        "peak",
+        {IMAGE: IMAGE + _ALLOWANCE, BATCH: BATCH + _ALLOWANCE},
+    ),
+    _shared("http"),
+    _shared("grpc"),
+    Target(
+        "onnxruntime / session.run, wall", "ours-onnx", "onnxruntime", "wall", {16: 1.5}, "tiny"
+    ),
+    Target(
+        "HTTP inline / perf_analyzer, wall",
+        "ours-http-inline",
+        "perf-analyzer-http",
+        "wall",
+        {16: 1.0, 65536: 1.0, IMAGE: 1.0, BATCH: 1.0},
+    ),
+    Target(
+        "gRPC inline / perf_analyzer, wall",
+        "ours-grpc-inline",
+        "perf-analyzer-grpc",
+        "wall",
+        {IMAGE: 1.25, BATCH: 1.25},
+    ),
+)
+
+
+def judge(target: Target, payload: int, results: Results) -> Verdict | None:
+    """How ``results`` stand to one bound; None if they do not hold what it takes."""
+    cell = Cell(target.model, payload, target.callers)
+    ours = results.get((cell, target.ours))
+    if ours is None:
+        return None
+    if target.theirs:
+        theirs = results.get((cell, target.theirs))
+        reached = None if theirs is None else ratio(ours, theirs, target.metric)
+    else:
+        reached = _itself(ours, target.metric)
+    if reached is None:
+        return None
+    bound = target.bounds[payload]
+    met = reached.value >= bound if target.metric == "rate" else reached.value <= bound
+    return Verdict(target, payload, bound, reached, met)
+
+
+def _itself(ours: Figures, metric: Metric) -> Ratio | None:
+    value, rounds = ours.value(metric), ours.rounds(metric)
+    return None if value is None else Ratio(value, min(rounds), max(rounds))
+
+
+def judge_all(results: Results) -> list[Verdict]:
+    """Every bound that ``results`` say something about."""
+    verdicts = (judge(target, payload, results) for target in TARGETS for payload in target.bounds)
+    return [verdict for verdict in verdicts if verdict is not None]
