@@ -175,18 +175,31 @@ class Model:
         calls = self._calls
         token = calls.enter()
         try:
-            return self._backend.infer(request)
+            response = self._backend.infer(request)
         except InferError as exc:
             if calls.closed and not isinstance(exc, ModelClosed):
                 raise ModelClosed("the model was closed while this call was in flight") from exc
             raise
         except Exception as exc:
-            raise PluginError(
-                f"the backend {type(self._backend).__module__}.{type(self._backend).__name__} "
-                f"raised {type(exc).__name__}; a backend raises only the library's errors"
-            ) from exc
+            raise self._foreign(exc) from exc
         finally:
             calls.leave(token)
+        if not isinstance(response, InferResponse):
+            raise PluginError(
+                f"{self._described()} returned {type(response).__name__}; a backend returns an "
+                "InferResponse"
+            )
+        return response
+
+    def _described(self) -> str:
+        return f"the backend {type(self._backend).__module__}.{type(self._backend).__name__}"
+
+    def _foreign(self, exc: Exception) -> PluginError:
+        # Only the type: a careless message could hold the URL's password.
+        return PluginError(
+            f"{self._described()} raised {type(exc).__name__}; a backend raises only the "
+            "library's errors"
+        )
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Release everything. May be called more than once.
@@ -201,7 +214,12 @@ class Model:
             InvalidInput: ``timeout`` is no number; nothing was closed.
         """
         self._calls.close(_number_of_seconds(timeout))
-        self._backend.close()
+        try:
+            self._backend.close()
+        except InferError:
+            raise
+        except Exception as exc:
+            raise self._foreign(exc) from exc
 
     def __enter__(self) -> Self:
         return self

@@ -151,6 +151,30 @@ def test_a_foreign_exception_of_a_backend_is_the_plugins_fault() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_an_answer_that_is_none_is_the_plugins_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = FakeBackend()
+    monkeypatch.setattr(backend, "infer", lambda request: {"y": X})
+    with pytest.raises(PluginError, match="FakeBackend returned dict; .*InferResponse"):
+        Model(backend)(X)
+
+
+def test_a_foreign_exception_of_closing_is_the_plugins_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = FakeBackend()
+
+    def close() -> None:
+        raise KeyError("hunter2")
+
+    monkeypatch.setattr(backend, "close", close)
+    model = Model(backend)
+    with pytest.raises(PluginError, match="FakeBackend raised KeyError") as caught:
+        model.close()
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ModelClosed):
+        model(X)
+
+
 def test_an_interruption_is_passed_through() -> None:
     backend = FakeBackend()
     backend.error = KeyboardInterrupt()
