@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from infer_backends._backend import Backend, InferRequest, InferResponse
 from infer_backends._deadline import Clock, Deadline
@@ -133,9 +134,10 @@ class Fallback:
     def close(self) -> None:
         """Close every member."""
         self._closed = True
-        for member in self._members:
-            if member.backend is not None:
-                member.backend.close()
+        with ExitStack() as closing:
+            for member in reversed(self._members):
+                if member.backend is not None:
+                    closing.callback(member.backend.close)
 
     def _attempt(self, member: Member, request: InferRequest, deadline: Deadline) -> InferResponse:
         backend = member.backend

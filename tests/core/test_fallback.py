@@ -335,3 +335,16 @@ def test_a_forked_child_reaches_a_member_that_the_parent_was_opening() -> None:
     assert results.get(timeout=10) == "fake://first/m"
     child.join(10)
     caller.join(10)
+
+
+def test_every_member_is_closed_though_one_of_them_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = pair()
+    fallback = opened(first, second)
+
+    def close() -> None:
+        raise KeyError
+
+    monkeypatch.setattr(first.backend, "close", close)
+    with pytest.raises(KeyError):
+        fallback.close()
+    assert second.backend.closed == 1
