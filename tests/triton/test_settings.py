@@ -109,3 +109,10 @@ def test_the_options_of_both_protocols_are_declared() -> None:
     assert TRITON_OPTIONS[-1].default == 2 * 1024**3
     with pytest.raises(InvalidURL):
         TRITON_OPTIONS[-1].check(0)
+
+
+def test_the_zone_of_an_address_is_nobody_elses_business() -> None:
+    url = ModelURL.parse("http://[fe80::1%25eth0]:1/m")
+    settings = ConnectionSettings.read(url, default_options())
+    assert settings.address == "[fe80::1%eth0]:1"
+    assert settings.authority == "[fe80::1]:1"

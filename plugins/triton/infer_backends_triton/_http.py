@@ -187,7 +187,7 @@ class _Server:
             method,
             path,
             {
-                "host": self._settings.address,
+                "host": self._settings.authority,
                 "user-agent": "infer-backends",
                 "accept": "*/*",
                 "accept-encoding": "identity",

@@ -91,7 +91,16 @@ class ConnectionSettings:
     @property
     def address(self) -> str:
         """Host and port as one text, with brackets around IPv6."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return _join(self.host, self.port)
+
+    @property
+    def authority(self) -> str:
+        """The address as the server may see it: a zone means something here only (RFC 6874)."""
+        return _join(self.host.partition("%")[0], self.port)
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_headers(headers: Mapping[str, str], error: type[InferError]) -> None:
