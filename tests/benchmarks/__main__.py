@@ -16,6 +16,9 @@ from tests.benchmarks.plan import FULL, QUICK
 from tests.servers import environment
 
 
+_CAPTION = "Time and processor time of a call, over those of tritonclient"
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The arguments of the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     text = report.render(result.plan, result.figures, result.machine)
     if chosen.picture is not None:
         picture.draw(result.figures, chosen.picture)
-        text = f"![The time of a call, by its payload]({chosen.picture.name})\n\n{text}"
+        text = f"![{_CAPTION}]({chosen.picture.name})\n\n{text}"
     if chosen.table is None:
         sys.stdout.write(text)
     else:

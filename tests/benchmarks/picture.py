@@ -1,14 +1,15 @@
-"""The picture: time and processor time of a call by payload, for each protocol."""
+"""The picture: time and processor time of a call beside tritonclient's, for each protocol."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.commands import Cell
 from tests.benchmarks.contenders import BY_NAME, Contender
 from tests.benchmarks.plan import PAYLOADS
-from tests.benchmarks.statistic import Metric
+from tests.benchmarks.statistic import Metric, ratio
 from tests.benchmarks.targets import Results
 
 _PANELS: tuple[tuple[str, Metric, str], ...] = (
@@ -27,27 +28,30 @@ _COLOURS = {
 }
 
 
+_TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One contender's line in a panel: milliseconds by payload in bytes."""
+    """One contender's line in a panel: its figures over tritonclient's, by payload in bytes."""
 
     contender: Contender
-    payloads: tuple[int, ...]
-    milliseconds: tuple[float, ...]
+    ratios: Mapping[int, float]
 
 
 def lines(results: Results, where: str, metric: Metric) -> list[Line]:
     """The lines of a panel: the model ``echo`` with one caller."""
     found = []
     for name, contender in BY_NAME.items():
-        figures = {size: results.get((Cell("echo", size), name)) for size in PAYLOADS}
-        points = {
-            size: value * 1e3
-            for size, figure in figures.items()
-            if figure is not None and (value := figure.value(metric)) is not None
-        }
-        if contender.where == where and points:
-            found.append(Line(contender, tuple(points), tuple(points.values())))
+        ratios = {}
+        for payload in PAYLOADS:
+            cell = Cell("echo", payload)
+            ours, base = results.get((cell, name)), results.get((cell, f"tritonclient-{where}"))
+            reached = ratio(ours, base, metric) if ours and base else None
+            if reached is not None:
+                ratios[payload] = reached.value
+        if contender.where == where and ratios:
+            found.append(Line(contender, ratios))
     return found
 
 
@@ -59,18 +63,23 @@ def draw(results: Results, path: Path) -> None:
     # The same results give the same file, with texts as texts.
     mpl.rcParams.update({"svg.hashsalt": "infer-backends", "svg.fonttype": "none", "font.size": 9})
     figure = Figure(figsize=(9, 7), layout="constrained")
+    places = {payload: place for place, payload in enumerate(PAYLOADS)}
     for axes, (where, metric, title) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
         for line in lines(results, where, metric):
             label = line.contender.label
             style = "-" if line.contender.ours else "--"
-            axes.plot(
-                line.payloads, line.milliseconds, style, marker="o", markersize=3,
-                color=_COLOURS[label], label=label,
-            )  # fmt: skip
-        axes.set(xscale="log", yscale="log", title=title, ylabel="milliseconds")
-        axes.set_xticks(list(PAYLOADS), list(PAYLOADS.values()))
+            points = [places[payload] for payload in line.ratios], list(line.ratios.values())
+            axes.plot(*points, style, marker="o", ms=4, color=_COLOURS[label], label=label)
+        axes.set(yscale="log", title=title, ylabel="tritonclient = 1; less is better")
+        axes.set_xticks(list(places.values()), list(PAYLOADS.values()))
+        axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         axes.minorticks_off()
         axes.grid(color="#dddddd", linewidth=0.5)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+    )
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

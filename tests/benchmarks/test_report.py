@@ -125,14 +125,15 @@ def test_the_report_has_what_was_measured_and_nothing_else() -> None:
     assert "gRPC:" not in text
 
 
-def test_a_line_of_the_picture_has_milliseconds_by_payload() -> None:
+def test_a_line_of_the_picture_has_the_figures_over_those_of_tritonclient() -> None:
     results = {
         (Cell("echo", 16), "ours-http"): figures(0.001),
         (Cell("echo", IMAGE), "ours-http"): figures(0.010),
+        (Cell("echo", IMAGE), "tritonclient-http"): figures(0.040),
         (Cell("echo", IMAGE, 4), "ours-http"): figures(9.0),
         (Cell("echo", IMAGE), "ours-grpc"): figures(9.0),
     }
-    (line,) = lines(results, "http", "wall")
-    assert line.contender.name == "ours-http"
-    assert line.payloads == (16, IMAGE)
-    assert line.milliseconds == pytest.approx((1.0, 10.0))
+    ours, theirs = lines(results, "http", "wall")
+    assert ours.contender.name == "ours-http"
+    assert ours.ratios == {IMAGE: pytest.approx(0.25)}
+    assert theirs.ratios == {IMAGE: 1.0}
