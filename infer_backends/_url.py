@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from infer_backends._errors import InvalidURL
+from infer_backends._escaping import BAD_ESCAPE, decode_part, encode_path, escape, unescape
 from infer_backends._masking import (
     CONTROL,
     MASK,
@@ -27,7 +28,6 @@ from infer_backends._masking import (
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]|(?!\x20)\s")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_\-]{1,63}(\.[A-Za-z0-9_\-]{1,63})*\.?\Z")
 _ZONE = re.compile(r"[A-Za-z0-9._~\-]+")
 
@@ -103,7 +103,7 @@ class ModelURL:
         if self.path is not None:
             hidden = mask and holds_credentials(self.path)
             path = mask_path(self.path) if hidden else self.path
-            escaped = _quote(_encode(path), safe="/:\\*@" if hidden else "/:\\")
+            escaped = escape(encode_path(path), safe="/:\\*@" if hidden else "/:\\")
             text += f"//{escaped}" if escaped.startswith("//") else escaped
         else:
             text += f"//{self._authority(mask)}{self._model_path()}"
@@ -112,7 +112,7 @@ class ModelURL:
             pairs = (("version", self.version), *pairs)
         if pairs:
             text += "?" + "&".join(
-                f"{_quote(name)}={MASK if mask and name in self.secret_options else _quote(value)}"
+                f"{escape(name)}={MASK if mask and name in self.secret_options else escape(value)}"
                 for name, value in pairs
             )
         return text
@@ -163,8 +163,8 @@ class ModelURL:
             tail = "/".join(part for part in (self.host, self.model) if part)
             raise InvalidURL(
                 f"{self.location!r} names a host, and {self.scheme!r} wants a path: write "
-                f"{self.scheme}:{_quote(tail, safe='/')} for a relative path, "
-                f"{self.scheme}:///{_quote(tail, safe='/')} for an absolute one"
+                f"{self.scheme}:{escape(tail, safe='/')} for a relative path, "
+                f"{self.scheme}:///{escape(tail, safe='/')} for an absolute one"
             )
         return self.path
 
@@ -177,8 +177,8 @@ class ModelURL:
             return text
         if mask:
             return f"{MASK}@{text}"
-        password = "" if self.password is None else f":{_quote(self.password)}"
-        return f"{_quote(self.username)}{password}@{text}"
+        password = "" if self.password is None else f":{escape(self.password)}"
+        return f"{escape(self.username)}{password}@{text}"
 
     def _model_path(self) -> str:
         segments = [*self.base_path]
@@ -190,7 +190,7 @@ class ModelURL:
             segments.append(self.model)
             if self.version is not None:
                 segments += ["versions", self.version]
-        return "".join(f"/{_quote(segment)}" for segment in segments)
+        return "".join(f"/{escape(segment)}" for segment in segments)
 
     def __str__(self) -> str:
         return self.render()
@@ -209,24 +209,6 @@ def has_scheme(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
-def _quote(text: str | bytes, safe: str = "") -> str:
-    # urllib brings several modules: importing the library has to stay cheap.
-    from urllib.parse import quote
-
-    return quote(text, safe=safe)
-
-
-def _unquote(text: bytes) -> bytes:
-    from urllib.parse import unquote_to_bytes
-
-    return unquote_to_bytes(text)
-
-
-def _encode(path: str) -> bytes:
-    # File names that are not UTF-8 reach Python as surrogates.
-    return path.encode("utf-8", "surrogateescape")
-
-
 def _require_clean(text: str) -> None:
     """Refuse what may not stand anywhere in a URL."""
     if "#" in text:
@@ -237,29 +219,6 @@ def _require_clean(text: str) -> None:
             f"{mask_text(text)!r} holds white space or a control character "
             f"(U+{ord(found.group()):04X}): remove it, or percent-encode it"
         )
-
-
-def _decode(part: str, what: str, text: str) -> str:
-    """Percent-decode one part, once."""
-    if _BAD_ESCAPE.search(part):
-        raise InvalidURL(
-            f"the {what} in {mask_text(text)!r} has a '%' that is not followed by two "
-            "hexadecimal digits: write %25 for a '%'"
-        )
-    decoded = _utf8(part)
-    if decoded is None:
-        raise InvalidURL(f"the {what} in {mask_text(text)!r} is not UTF-8")
-    if CONTROL.search(decoded):
-        raise InvalidURL(f"the {what} in {mask_text(text)!r} holds a control character")
-    return decoded
-
-
-def _utf8(part: str) -> str | None:
-    # The exception holds the text, which may be a secret: it must not become a context either.
-    try:
-        return _unquote(part.encode()).decode()
-    except UnicodeError:
-        return None
 
 
 def _from_path(path: os.PathLike[str]) -> ModelURL:
@@ -306,10 +265,10 @@ def _require_text(path: str) -> None:
 def _parse_path_form(
     scheme: str, path: str, options: tuple[tuple[str, str], ...], text: str
 ) -> ModelURL:
-    if _BAD_ESCAPE.search(path):
-        _decode(path, "path", text)
+    if BAD_ESCAPE.search(path):
+        decode_part(path, "path", text)
     _require_text(path)
-    decoded = _unquote(_encode(path)).decode("utf-8", "surrogateescape")
+    decoded = unescape(encode_path(path)).decode("utf-8", "surrogateescape")
     if "\0" in decoded or not decoded:
         raise InvalidURL(f"{mask_text(text)!r} names no path: write {scheme}:path/to/model")
     return ModelURL(scheme=scheme, path=decoded, options=options)
@@ -329,8 +288,8 @@ def _parse_host_form(
     username = password = None
     if at:
         user, colon, secret = userinfo.partition(":")
-        username = _decode(user, "user", text)
-        password = _decode(secret, "password", text) if colon else None
+        username = decode_part(user, "user", text)
+        password = decode_part(secret, "password", text) if colon else None
         if ":" in username:
             raise InvalidURL(f"the user in {mask_text(text)!r} holds a ':': basic auth has no way")
     host, port = _parse_hostport(hostport, text)
@@ -365,7 +324,7 @@ def _parse_hostport(hostport: str, text: str) -> tuple[str, int | None]:
             f"{mask_text(text)!r} has several ':' after the host: write an IPv6 "
             "host in brackets, as [::1]:8000"
         )
-    host = _decode(name, "host", text).lower()
+    host = decode_part(name, "host", text).lower()
     if not _HOST.match(host):
         raise InvalidURL(
             f"{mask_text(text)!r} has no valid host name: expected letters, digits, '-', '.' and "
@@ -377,7 +336,7 @@ def _parse_hostport(hostport: str, text: str) -> tuple[str, int | None]:
 def _ipv6(address: str, text: str) -> str:
     import ipaddress
 
-    decoded = _decode(address, "host", text)
+    decoded = decode_part(address, "host", text)
     literal, percent, zone = decoded.partition("%")
     try:
         ipaddress.IPv6Address(literal)
@@ -398,7 +357,7 @@ def _parse_port(port: str, text: str) -> int:
 def _parse_model_path(path: str, text: str) -> tuple[tuple[str, ...], str | None, str | None]:
     """Take ``[base/v2/models/]MODEL[/versions/V]`` apart."""
     raw = path.removesuffix("/").split("/") if path not in {"", "/"} else []
-    segments = [_decode(segment, "path", text) for segment in raw]
+    segments = [decode_part(segment, "path", text) for segment in raw]
     if any(segment in {"", ".", ".."} for segment in segments):
         raise InvalidURL(f"{mask_text(text)!r} has an empty, '.' or '..' part in its path")
     base: tuple[str, ...] = ()
@@ -431,5 +390,5 @@ def _parse_query(query: str, text: str) -> tuple[tuple[str, str], ...]:
                 f"{mask_text(text)!r} has an option without a name or a value: write "
                 "?name=value&name=value"
             )
-        pairs.append((_decode(name, "option", text), _decode(value, "option", text)))
+        pairs.append((decode_part(name, "option", text), decode_part(value, "option", text)))
     return tuple(pairs)
