@@ -15,7 +15,6 @@ from tests.benchmarks.perf_analyzer import VARIABLE
 from tests.benchmarks.plan import FULL, QUICK
 from tests.servers import environment
 
-
 _CAPTION = "Time and processor time of a call, over those of tritonclient"
 
 
