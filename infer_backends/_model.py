@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from time import monotonic
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -254,11 +255,13 @@ def _seconds(timeout: object) -> float:
 
 
 def _number_of_seconds(timeout: object) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+    if isinstance(timeout, bool) or not isinstance(timeout, Real):
         raise InvalidInput(f"timeout= is a number of seconds, not {type(timeout).__name__}")
     if timeout != timeout:  # noqa: PLR0124 - NaN; an int may be too large for isnan
         raise InvalidInput("timeout= is a positive number of seconds; this one is not a number")
-    return float(max(-LONGEST_TIMEOUT, min(timeout, LONGEST_TIMEOUT)))
+    if abs(timeout) > LONGEST_TIMEOUT:
+        return LONGEST_TIMEOUT if timeout > 0 else -LONGEST_TIMEOUT
+    return float(timeout)
 
 
 def _request_id(request_id: object) -> str:

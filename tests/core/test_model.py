@@ -85,6 +85,8 @@ def test_the_default_deadline_is_a_minute_and_nobodys_wish() -> None:
     Model(backend, timeout=3)(X)
     assert backend.requests[1].deadline.remaining() <= 3
     assert backend.requests[1].deadline.explicit
+    Model(backend).infer({"x": X}, timeout=np.float32(2))
+    assert backend.requests.pop().deadline.remaining() <= 2
     Model(backend).infer({"x": X}, timeout=float("inf"))
     Model(backend).infer({"x": X}, timeout=10**400)
     assert backend.requests[2].deadline.remaining() < threading.TIMEOUT_MAX
