@@ -12,8 +12,8 @@ IMAGE = 1 * 3 * 640 * 640 * 4  # one image, FP32
 BATCH = 8 * IMAGE
 PAYLOADS = {16: "16 B", 65536: "64 KiB", IMAGE: "4.9 MB", BATCH: "39 MB"}
 
-#: Calls of a round: with one caller, and with several, together. The slowest contender takes about a
-#: second with one; the whole run, ten minutes on two cores.
+#: Calls of a round: with one caller, and with several, together. The slowest contender takes about
+#: a second with one; the whole run, ten minutes on two cores.
 _CALLS = {16: (400, 800), 65536: (250, 500), IMAGE: (16, 16), BATCH: (4, 4)}
 _TINY_CALLS = 8000, 8000
 
