@@ -259,9 +259,8 @@ def _number_of_seconds(timeout: object) -> float:
         raise InvalidInput(f"timeout= is a number of seconds, not {type(timeout).__name__}")
     if timeout != timeout:  # noqa: PLR0124 - NaN; an int may be too large for isnan
         raise InvalidInput("timeout= is a positive number of seconds; this one is not a number")
-    if abs(timeout) > LONGEST_TIMEOUT:
-        return LONGEST_TIMEOUT if timeout > 0 else -LONGEST_TIMEOUT
-    return float(timeout)
+    seconds: Any = timeout
+    return float(max(-LONGEST_TIMEOUT, min(seconds, LONGEST_TIMEOUT)))
 
 
 def _request_id(request_id: object) -> str:
