@@ -23,7 +23,7 @@ from tests.benchmarks.contenders import CONTENDERS, PERF_ANALYZER, Contender
 from tests.benchmarks.machine import Machine, describe
 from tests.benchmarks.models import answer_of, array_of, digest, write_repository, write_tiny
 from tests.benchmarks.perf_analyzer import PerfAnalyzer
-from tests.benchmarks.plan import Plan, rotated
+from tests.benchmarks.plan import Plan, shuffled
 from tests.benchmarks.statistic import Figures
 
 _ROOT = Path(__file__).parents[2]
@@ -147,7 +147,7 @@ def run(
         versions = {who.name: worker.greet() for who, worker in workers.items()}
         _check(plan, workers)
         extra = _perf_analyzers(perf_analyzer, addresses)
-        rounds = _measure(plan, workers, extra, tell)
+        rounds = measure_rounds(plan, workers, extra, tell)
         tell("memory")
         peaks = {
             key: taken
@@ -201,7 +201,7 @@ def _perf_analyzers(program: Path | None, addresses: Addresses) -> dict[Contende
     return {who: PerfAnalyzer(program, who.where, addresses) for who in PERF_ANALYZER}
 
 
-def _measure(
+def measure_rounds(
     plan: Plan,
     workers: Mapping[Contender, Worker],
     extra: Mapping[Contender, PerfAnalyzer],
@@ -212,7 +212,7 @@ def _measure(
     for number in range(plan.rounds):
         tell(f"round {number + 1} of {plan.rounds}")
         for cell in plan.cells:
-            for contender in rotated([*workers, *extra], number):
+            for contender in shuffled([*workers, *extra], f"{number} {cell}"):
                 earlier = taken[cell, contender.name]
                 if earlier and earlier[0].wall > _LONG:
                     continue

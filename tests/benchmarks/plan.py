@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -78,7 +79,9 @@ QUICK = Plan(
 )
 
 
-def rotated(items: Sequence[T], by: int) -> list[T]:
-    """The items from another one on, so that nobody is always first, or behind the same one."""
-    start = by % len(items) if items else 0
-    return [*items[start:], *items[:start]]
+def shuffled(items: Sequence[T], seed: str) -> list[T]:
+    """The items in an order that depends on ``seed`` alone.
+
+    Nobody is to be always the first, or always behind the same one, who may leave caches warm.
+    """
+    return random.Random(seed).sample(items, len(items))  # noqa: S311 - an order is no secret

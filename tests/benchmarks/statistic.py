@@ -79,12 +79,13 @@ class Ratio:
 def ratio(ours: Figures, theirs: Figures, metric: Metric) -> Ratio | None:
     """Ours over theirs; None if either is not known.
 
-    The contenders of a round were measured next to each other, so the range is of the quotients
-    within the rounds.
+    Who took too long in the first round was not measured in later ones: only rounds that both
+    were measured in count. The contenders of a round were measured next to each other, so the
+    range is of the quotients within the rounds.
     """
-    ours_value, theirs_value = ours.value(metric), theirs.value(metric)
-    if ours_value is None or theirs_value is None:
+    pairs = list(zip(ours.rounds(metric), theirs.rounds(metric), strict=False))
+    if not pairs:
         return None
-    pairs = zip(ours.rounds(metric), theirs.rounds(metric), strict=False)
     quotients = [mine / other for mine, other in pairs]
-    return Ratio(ours_value / theirs_value, min(quotients), max(quotients))
+    value = median(mine for mine, _ in pairs) / median(other for _, other in pairs)
+    return Ratio(value, min(quotients), max(quotients))
