@@ -28,6 +28,7 @@ from infer_backends.plugin import (
 from infer_backends_onnxruntime._devices import CPU, Device
 from infer_backends_onnxruntime._errors import run_error
 from infer_backends_onnxruntime._fork import never_destroy, skip_exit_handlers_of_c
+from infer_backends_onnxruntime._fork_gate import GATE
 from infer_backends_onnxruntime._install import import_runtime
 from infer_backends_onnxruntime._metadata import read_metadata
 from infer_backends_onnxruntime._session import SessionSpec, file_state, make_session
@@ -105,6 +106,7 @@ class OnnxBackend:
         error: InferError | None = None
         arrays: list[Array] = []
         watch: Watch | None = None
+        token = GATE.enter()
         try:
             if request.deadline.explicit:
                 options = self._runtime.RunOptions()
@@ -115,6 +117,7 @@ class OnnxBackend:
         except Exception as exc:  # noqa: BLE001  # none of onnxruntime's may escape
             error = self._explain(exc, watch)
         finally:
+            GATE.leave(token)
             if watch is not None:
                 self._watchdog.end(watch)
         if error is not None:

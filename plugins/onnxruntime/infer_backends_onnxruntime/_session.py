@@ -21,6 +21,7 @@ from infer_backends.plugin import (
 from infer_backends_onnxruntime._cuda import why_not
 from infer_backends_onnxruntime._devices import CPU, Device, parse_device
 from infer_backends_onnxruntime._errors import load_error
+from infer_backends_onnxruntime._fork_gate import GATE
 from infer_backends_onnxruntime._graph import declared_tensors
 
 _LOGGER = logging.getLogger(__name__)
@@ -168,6 +169,7 @@ def _make(runtime: ModuleType, spec: SessionSpec, device: Device) -> Any:
     options.graph_optimization_level = getattr(
         runtime.GraphOptimizationLevel, _LEVELS[spec.optimization]
     )
+    token = GATE.enter()
     try:
         # Without enable_fallback=0 it prints, and goes on with another provider.
         session = runtime.InferenceSession(
@@ -176,6 +178,8 @@ def _make(runtime: ModuleType, spec: SessionSpec, device: Device) -> Any:
     except Exception as exc:
         declared = declared_tensors(spec.path)
         raise load_error(exc, spec.location, runtime.__version__, declared) from exc
+    finally:
+        GATE.leave(token)
     session.disable_fallback()
     return session
 

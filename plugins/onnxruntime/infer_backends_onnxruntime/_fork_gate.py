@@ -1,0 +1,83 @@
+"""A fork waits until onnxruntime is at rest.
+
+A fork copies the locks of the process as they are, and those that onnxruntime's threads held stay
+locked in the child for ever. So every run passes a gate; a fork shuts it, and waits for the runs
+that are inside, for a second at most.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+#: How long a fork waits for runs in flight, in seconds.
+DRAIN = 1.0
+
+
+class ForkGate:
+    """Lets runs through, except while the process forks.
+
+    A run adds itself before it looks whether the gate is shut, and a fork looks for runs after
+    it has shut the gate: so one of the two sees the other, without a lock on every run.
+
+    Args:
+        drain: How long a fork waits, in seconds.
+    """
+
+    def __init__(self, drain: float = DRAIN) -> None:
+        self._drain = drain
+        self.after_in_child()
+
+    def after_in_child(self) -> None:
+        """Start over: the threads that were inside do not exist here."""
+        self._inside: set[object] = set()
+        self._left, self._opened = threading.Event(), threading.Event()
+        # Several threads may be about to fork; a signal's handler may be what forks.
+        self._changing = threading.RLock()
+        self._forks = 0
+
+    def enter(self) -> object:
+        """Begin a run, after a fork under way; the token it returns ends the run."""
+        token = object()
+        self._inside.add(token)
+        while self._forks:
+            self.leave(token)
+            self._opened.wait()
+            self._inside.add(token)
+        return token
+
+    def leave(self, token: object) -> None:
+        """End a run."""
+        self._inside.discard(token)
+        if self._forks:
+            self._left.set()
+
+    def before(self) -> None:
+        """Shut the gate, and wait for those inside; in the parent, before a fork."""
+        with self._changing:
+            self._opened.clear()
+            self._forks += 1
+        give_up = time.monotonic() + self._drain
+        while self._inside and (left := give_up - time.monotonic()) > 0:
+            self._left.clear()
+            if self._inside:
+                self._left.wait(left)
+
+    def after_in_parent(self) -> None:
+        """Open the gate again."""
+        with self._changing:
+            self._forks -= 1
+            if not self._forks:
+                self._opened.set()
+
+
+#: The gate of this process: onnxruntime's locks are the process's own.
+GATE = ForkGate()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=GATE.before,
+        after_in_parent=GATE.after_in_parent,
+        after_in_child=GATE.after_in_child,
+    )
