@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from infer_backends._backend import Array, InferResponse
+from infer_backends._backend import Array
 from infer_backends._coercion import Coerce, coerce_array
-from infer_backends._errors import InvalidInput, ProtocolError
+from infer_backends._errors import InvalidInput
 from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
 
 
@@ -22,13 +22,12 @@ class Binder:
         coerce: How far values may be converted; see :func:`infer_backends.open_model`.
     """
 
-    __slots__ = ("_batching", "_coerce", "_exact", "_inputs", "_outputs", "_required", "_specs")
+    __slots__ = ("_batching", "_coerce", "_exact", "_inputs", "_required", "_specs")
 
     def __init__(self, metadata: ModelMetadata, coerce: Coerce = "lossless") -> None:
         self._inputs = metadata.inputs
         self._specs = {spec.name: spec for spec in metadata.inputs}
         self._required = [spec.name for spec in metadata.inputs if not spec.optional]
-        self._outputs = tuple(spec.name for spec in metadata.outputs)
         self._batching = metadata.max_batch_size > 0
         self._coerce = coerce
         self._exact = [_Exact.of(spec) for spec in metadata.inputs]
@@ -97,64 +96,12 @@ class Binder:
             _check_rows(bound)
         return bound
 
-    def select(self, outputs: Iterable[str] | None) -> tuple[str, ...] | None:
-        """The outputs asked for, checked; None for all.
-
-        Raises:
-            InvalidInput: An unknown name, one twice, or none.
-        """
-        if outputs is None:
-            return None
-        if isinstance(outputs, (str, bytes)):
-            raise InvalidInput(f"outputs= is a list of names: pass [{outputs!r}]")
-        try:
-            names = tuple(outputs)
-        except TypeError as exc:
-            raise InvalidInput("outputs= is a list of names") from exc
-        for name in names:
-            if not isinstance(name, str):
-                raise InvalidInput(
-                    f"outputs= is a list of names: a name is a str, not {type(name).__name__}"
-                )
-            if name not in self._outputs:
-                raise InvalidInput(
-                    f"unknown output {name!r}; the model's outputs are {_listed(self._outputs)}"
-                )
-        if not names or len(set(names)) != len(names):
-            raise InvalidInput("outputs= names each output once, and at least one")
-        return names
-
-    def arrays(self, response: InferResponse) -> tuple[Array, ...]:
-        """All outputs of a response, in metadata order.
-
-        Raises:
-            ProtocolError: The response lacks one of them.
-        """
-        answered = response.outputs
-        try:
-            return tuple([answered[name] for name in self._outputs])
-        except KeyError:
-            return tuple(self.order(response, None).values())
-
-    def order(self, response: InferResponse, outputs: tuple[str, ...] | None) -> dict[str, Array]:
-        """The outputs of a response in the order asked for, or in metadata order.
-
-        Raises:
-            ProtocolError: The response lacks one of them.
-        """
-        answered = response.outputs
-        try:
-            return {name: answered[name] for name in outputs or self._outputs}
-        except KeyError as exc:
-            raise ProtocolError(
-                f"the answer of {response.backend_url or 'the backend'} has no output "
-                f"{exc.args[0]!r}; it has {_listed(answered) or 'none'}"
-            ) from None
-
     def _by_position(self, args: Sequence[Any]) -> dict[str, Any]:
         if not len(self._required) <= len(args) <= len(self._inputs):
+            missing = ", ".join(map(repr, self._required[len(args) :]))
             raise InvalidInput(
-                f"expected {self._expected_count()}, got {len(args)}; the model's inputs are "
+                f"expected {self._expected_count()}, got {len(args)}"
+                f"{f': {missing} is missing' if missing else ''}; the model's inputs are "
                 f"{_listed(self._inputs) or 'none'}"
             )
         return {spec.name: value for spec, value in zip(self._inputs, args, strict=False)}
@@ -232,8 +179,10 @@ def _fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
 
 def _shape_hint(shape: tuple[int, ...], spec: TensorSpec) -> str:
     wanted = spec.shape
-    if _fits((1, *shape), wanted):
+    if _fits((1, *shape), wanted) and not (len(shape) == 1 and wanted[1] == 1):
         return "; missing batch axis? pass x[None]" if shape else "; a single value? pass [x]"
+    if _fits((*shape, 1), wanted):
+        return "; a column of single values? pass x[..., None]"
     if shape[:1] == (1,) and _fits(shape[1:], wanted):
         return "; one axis too many? pass x[0]"
     if len(shape) == len(wanted) <= 5:

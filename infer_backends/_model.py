@@ -22,6 +22,7 @@ from infer_backends._errors import (
 )
 from infer_backends._headers import check_headers
 from infer_backends._inflight import InFlight
+from infer_backends._outputs import Outputs
 from infer_backends._result import InferResult
 from infer_backends._tensors import ModelMetadata
 
@@ -93,6 +94,7 @@ class Model:
         self._backend = backend
         self._metadata = backend.metadata
         self._binder = Binder(self._metadata, coerce)
+        self._outputs = Outputs(self._metadata)
         self._timeout = DEFAULT_TIMEOUT if timeout is None else _seconds(timeout)
         self._timeout_given = timeout is not None
         self._reopen = reopen
@@ -122,8 +124,8 @@ class Model:
         deadline = Deadline(monotonic() + self._timeout, explicit=self._timeout_given)
         inputs = self._binder.bind(args, kwargs)
         response = self._run(InferRequest(inputs, None, deadline, "", _NOTHING, _NOTHING))
-        outputs = self._binder.arrays(response)
-        return outputs[0] if len(outputs) == 1 else outputs
+        outputs = self._outputs.arrays(response)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def infer(
         self,
@@ -155,7 +157,7 @@ class Model:
         seconds = self._timeout if timeout is None else _seconds(timeout)
         request = InferRequest(
             inputs={},
-            outputs=self._binder.select(outputs),
+            outputs=self._outputs.select(outputs),
             deadline=Deadline.after(seconds, explicit=timeout is not None or self._timeout_given),
             request_id=_request_id(request_id),
             parameters=_parameters(parameters),
@@ -164,7 +166,7 @@ class Model:
         request.inputs = self._binder.bind_mapping(inputs)
         response = self._run(request)
         return InferResult(
-            self._binder.order(response, request.outputs),
+            self._outputs.order(response, request.outputs),
             backend_url=response.backend_url,
             attempts=response.attempts,
             model_version=response.model_version,

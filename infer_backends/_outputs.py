@@ -1,0 +1,91 @@
+"""Pure: which outputs a call wants, and the arrays of a response, checked and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from infer_backends._backend import Array, InferResponse
+from infer_backends._errors import InvalidInput, ProtocolError
+from infer_backends._tensors import ModelMetadata
+
+
+class Outputs:
+    """The outputs of one model. What depends on the model is worked out once."""
+
+    __slots__ = ("_dtypes",)
+
+    def __init__(self, metadata: ModelMetadata) -> None:
+        self._dtypes = {spec.name: spec.dtype.numpy_dtype for spec in metadata.outputs}
+
+    def select(self, outputs: Iterable[str] | None) -> tuple[str, ...] | None:
+        """The outputs asked for, checked; None for all.
+
+        Raises:
+            InvalidInput: An unknown name, one twice, or none.
+        """
+        if outputs is None:
+            return None
+        if isinstance(outputs, (str, bytes)):
+            raise InvalidInput(f"outputs= is a list of names: pass [{outputs!r}]")
+        try:
+            names = tuple(outputs)
+        except TypeError as exc:
+            raise InvalidInput("outputs= is a list of names") from exc
+        for name in names:
+            if not isinstance(name, str):
+                raise InvalidInput(
+                    f"outputs= is a list of names: a name is a str, not {type(name).__name__}"
+                )
+            if name not in self._dtypes:
+                raise InvalidInput(
+                    f"unknown output {name!r}; the model's outputs are {_listed(self._dtypes)}"
+                )
+        if not names or len(set(names)) != len(names):
+            raise InvalidInput("outputs= names each output once, and at least one")
+        return names
+
+    def arrays(self, response: InferResponse) -> list[Array]:
+        """All outputs of a response, in metadata order.
+
+        Raises:
+            ProtocolError: One is missing, or not what the metadata says.
+        """
+        answered = response.outputs
+        arrays = []
+        for name, dtype in self._dtypes.items():
+            array = answered.get(name)
+            if type(array) is not np.ndarray or array.dtype is not dtype:
+                array = self._look_closer(name, response)
+            arrays.append(array)
+        return arrays
+
+    def order(self, response: InferResponse, outputs: tuple[str, ...] | None) -> dict[str, Array]:
+        """The outputs of a response in the order asked for, or in metadata order.
+
+        Raises:
+            ProtocolError: One is missing, or not what the metadata says.
+        """
+        return {name: self._look_closer(name, response) for name in outputs or self._dtypes}
+
+    def _look_closer(self, name: str, response: InferResponse) -> Array:
+        array: Any = response.outputs.get(name)
+        who = response.backend_url or "the backend"
+        if array is None:
+            raise ProtocolError(
+                f"the answer of {who} has no output {name!r}; it has "
+                f"{_listed(response.outputs) or 'none'}"
+            )
+        if not isinstance(array, np.ndarray) or array.dtype != self._dtypes[name]:
+            got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise ProtocolError(
+                f"the answer of {who} has the output {name!r} as {got}; the model's metadata says "
+                f"an array of {self._dtypes[name]}"
+            )
+        return array
+
+
+def _listed(items: Iterable[object]) -> str:
+    return ", ".join(map(str, items))
