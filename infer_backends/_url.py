@@ -132,8 +132,10 @@ class ModelURL:
         Raises:
             InvalidURL: The URL says another version, or has none to choose.
         """
-        if self.host is None or not version or CONTROL.search(version):
-            raise InvalidURL(f"version= has no meaning for {self.location!r}, or is empty")
+        if self.host is None:
+            raise InvalidURL(f"version= has no meaning for {self.location!r}, which is a path")
+        if not version or CONTROL.search(version):
+            raise InvalidURL("version= is empty, or holds a control character")
         if self.version not in {None, version}:
             raise InvalidURL("the version is given in the URL and in the call, with two values")
         return replace(self, version=version)

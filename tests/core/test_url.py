@@ -204,8 +204,10 @@ def test_a_version_from_the_call_must_agree() -> None:
     assert ModelURL.parse("http://h/m").with_version("1") == url
     with pytest.raises(InvalidURL, match="two values"):
         url.with_version("2")
-    with pytest.raises(InvalidURL, match="no meaning"):
+    with pytest.raises(InvalidURL, match="no meaning for 'onnx:m.onnx', which is a path"):
         ModelURL.parse("m.onnx").with_version("1")
+    with pytest.raises(InvalidURL, match="is empty"):
+        url.with_version("")
 
 
 def test_a_version_without_a_model_is_rendered_as_an_option() -> None:

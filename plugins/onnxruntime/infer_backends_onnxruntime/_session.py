@@ -109,7 +109,7 @@ def file_state(spec: SessionSpec) -> FileState:
     except OSError as exc:
         raise ModelNotFound(
             f"there is no model at {spec.location!r} ({exc.strerror}); a relative path starts at "
-            "the working directory"
+            "the working directory, '~' stands for itself, and a space ends a URL (write %20)"
         ) from exc
     try:
         spec.path.encode()
