@@ -29,7 +29,7 @@ from tests.benchmarks.statistic import Figures
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 180.0  # seconds for one answer of a contender
 _LONG = 5.0  # seconds of one measurement; what takes longer is measured once
-_MEMORY_CALLS = 5
+_MEMORY_CALLS = 3
 _LARGE = 128 * 1024  # bytes of a block that is large
 
 Measure = Callable[[Cell], Measurement]
