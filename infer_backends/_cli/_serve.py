@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
@@ -16,38 +18,69 @@ from infer_backends._cli._triton import LocalServer, local_triton
 #: Seconds between looks at whether the server still runs.
 _WATCH = 0.5
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
 Sources = dict[str, str] | list[str] | str
 
 
+def _port_option(protocol: str) -> Callable[[_Command], _Command]:
+    label = "HTTP" if protocol == "http" else "gRPC"
+    return click.option(
+        f"--{protocol}-port",
+        type=click.IntRange(1, 65535),
+        metavar="PORT",
+        help=f"The port of 127.0.0.1 for {label}; by default a free one.",
+    )
+
+
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="NAME=FILE.onnx...|REPOSITORY")
+@click.argument("models", nargs=-1, required=True, metavar="[NAME=]FILE.onnx...|REPOSITORY")
 @click.option(
     "--environment",
+    type=click.Path(exists=True),
     metavar="PATH",
     help="The Python environment that the server runs from, with nvidia-pytriton, NumPy 1.x and "
     "onnxruntime. By default what INFER_BACKENDS_TRITON_ENVIRONMENT says, or this one.",
 )
+@_port_option("http")
+@_port_option("grpc")
 @traceback_option
-def serve(models: tuple[str, ...], environment: str | None) -> None:
+def serve(
+    models: tuple[str, ...],
+    environment: str | None,
+    http_port: int | None,
+    grpc_port: int | None,
+) -> None:
     """Serve ONNX files, or a Triton model repository, from a Triton on this machine.
 
-    The URLs of the models are printed on standard output, one a line. Listens on free ports of
-    127.0.0.1. Ctrl-C or SIGTERM ends it in order.
+    A file without a NAME is served under its own. The URLs of the models are printed on standard
+    output, one a line. Listens on 127.0.0.1 only. Ctrl-C or SIGTERM ends it in order, which takes
+    a few seconds.
 
-    Example: infer-backends serve digits=digits.onnx
+    Example: infer-backends serve digits.onnx --http-port 8000 --grpc-port 8001
     """
     sources = parse_sources(models)
     try:
         with interruptible():
-            server = local_triton(sources, environment)
+            server = local_triton(
+                sources, environment=environment, http_port=http_port, grpc_port=grpc_port
+            )
             note("starting Triton ...")
             with server:
-                for url in urls(server, model_names(sources)):
-                    click.echo(url)
-                note("Triton is ready; Ctrl-C ends it")
-                _watch(server)
+                _serve_until_interrupted(server, model_names(sources))
     except KeyboardInterrupt:
         note("Triton has stopped")
+
+
+def _serve_until_interrupted(server: LocalServer, names: list[str]) -> None:
+    try:
+        for url in urls(server, names):
+            click.echo(url)
+        note("Triton is ready; Ctrl-C ends it")
+        _watch(server)
+    except KeyboardInterrupt:
+        note(f"Stopping; open connections get up to {server.stop_timeout:g} seconds ...")
+        raise
 
 
 def parse_sources(arguments: tuple[str, ...]) -> Sources:

@@ -37,6 +37,11 @@ class LocalServer(Protocol):
         """The server's process, or None when it does not run."""
         ...
 
+    @property
+    def stop_timeout(self) -> float:
+        """Seconds that the server may take to stop before it is killed."""
+        ...
+
     def log_tail(self, lines: int = ...) -> str:
         """The last lines of the server's log."""
         ...
@@ -63,8 +68,12 @@ Path = str | os.PathLike[str]
 Models = Mapping[str, Path] | Sequence[Path] | Path
 
 
-def local_triton(models: Models, environment: str | None = None) -> LocalServer:
+def local_triton(models: Models, **options: str | int | None) -> LocalServer:
     """A Triton on this machine that serves ``models`` once it is started.
+
+    Args:
+        models: The models.
+        options: Keywords of ``LocalTriton``.
 
     Raises:
         MissingDependency: The distribution that has it is not installed.
@@ -78,5 +87,5 @@ def local_triton(models: Models, environment: str | None = None) -> LocalServer:
             "a local Triton needs the package infer-backends-triton: "
             "pip install 'infer-backends-triton[http,grpc,server]'"
         ) from exc
-    server: LocalServer = package.LocalTriton(models, environment=environment)
+    server: LocalServer = package.LocalTriton(models, **options)
     return server

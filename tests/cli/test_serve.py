@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,8 @@ def test_a_model_is_served_until_a_signal_ends_it_in_order(
         assert any(child.name() == "tritonserver" for child in children)
         running.send_signal(number)
         stdout, stderr = running.communicate(timeout=60)
-        assert (running.returncode, stdout, stderr) == (0, "", "Triton has stopped\n")
+        said = "Stopping; open connections get up to 5 seconds ...\nTriton has stopped\n"
+        assert (running.returncode, stdout, stderr) == (0, "", said)
         assert not any(child.is_running() for child in children)
 
 
@@ -81,6 +83,33 @@ def test_a_server_that_ends_by_itself_is_an_error(triton_environment: Path) -> N
         assert stderr.count("\n") == 1
 
 
+def test_a_model_is_served_on_the_ports_that_are_asked_for(triton_environment: Path) -> None:
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        http_port, grpc_port = one.getsockname()[1], two.getsockname()[1]
+    ports = ("--http-port", str(http_port), "--grpc-port", str(grpc_port))
+    with serving(MODEL_PATH, "--environment", triton_environment, *ports) as running:
+        assert running.stdout is not None
+        assert [running.stdout.readline() for _ in range(2)] == [
+            f"http://127.0.0.1:{http_port}/digits\n",
+            f"grpc://127.0.0.1:{grpc_port}/digits\n",
+        ]
+
+
+def test_a_port_in_use_is_one_line_before_anything_starts(invoke: Invoke) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        result = invoke("serve", MODEL_PATH, "--grpc-port", str(port))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: the port {port} of 127.0.0.1 is in use: end what listens there, or choose another "
+        "port\n"
+    )
+
+
 def test_a_server_that_cannot_start_is_one_line(invoke: Invoke, tmp_path: Path) -> None:
     result = invoke("serve", f"digits={MODEL_PATH}", "--environment", tmp_path)
     assert result.exit_code == 2
@@ -96,6 +125,9 @@ def test_a_server_that_cannot_start_is_one_line(invoke: Invoke, tmp_path: Path) 
         (("a=x.onnx", "a=y.onnx"), "the name 'a' is given twice"),
         (("a=/nowhere/x.onnx",), "/nowhere/x.onnx"),
         (("/nowhere",), "/nowhere"),
+        ((MODEL_PATH, "--http-port", "0"), "0 is not in the range 1<=x<=65535"),
+        ((MODEL_PATH, "--http-port", "9", "--grpc-port", "9"), "the port 9 is given twice"),
+        ((MODEL_PATH, "--environment", "/nowhere"), "'/nowhere' does not exist"),
     ],
 )
 def test_what_cannot_be_served_is_exit_code_2(
@@ -104,6 +136,7 @@ def test_what_cannot_be_served_is_exit_code_2(
     result = invoke("serve", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
+    assert "starting" not in result.stderr
 
 
 def test_without_the_distribution_it_is_said_what_to_install(

@@ -34,8 +34,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository.write_repository(tmp_path_factory.mktemp("small"), {"identity_fp32"})
 
 
-def local(models: Path, environment: Path, **options: float) -> LocalTriton:
-    return LocalTriton(models, environment=environment, arguments=COMPLETE, **options)
+def local(models: Path, environment: Path, startup_timeout: float = 60.0) -> LocalTriton:
+    return LocalTriton(
+        models, environment=environment, arguments=COMPLETE, startup_timeout=startup_timeout
+    )
 
 
 def is_ready(server: LocalTriton, model: str) -> bool:

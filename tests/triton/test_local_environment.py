@@ -66,7 +66,8 @@ def test_a_complete_environment_names_the_programs_and_libraries(facts: Facts) -
         (
             {"packages": {"nvidia-pytriton": "0.7.0", "numpy": "2.3.1"}},
             UnsupportedOperation,
-            '/env has NumPy 2.3.1: /env/bin/python3 -m pip install "numpy<2", or name another',
+            '/env has NumPy 2.3.1: /env/bin/python3 -m pip install "numpy<2", or name another'
+            " environment with environment= (on the command line --environment) or INFER_BACKENDS_",
         ),
         ({"version": (3, 13)}, UnsupportedOperation, "/env/bin/python3 is cpython 3.13"),
         ({"version": (3, 9)}, UnsupportedOperation, "CPython 3.10 to 3.12"),

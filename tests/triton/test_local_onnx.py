@@ -253,6 +253,8 @@ def test_a_type_that_cannot_be_served_is_named_with_its_tensor(
     with pytest.raises(UnsupportedOperation) as caught:
         read_signatures([path], find_environment(triton_environment))
     assert role in str(caught.value)
+    remedy = "with a Cast node" if what == "bfloat16" else "from scikit-learn: zipmap=False"
+    assert remedy in str(caught.value)
 
 
 def test_names_of_any_kind_are_quoted_in_the_configuration() -> None:

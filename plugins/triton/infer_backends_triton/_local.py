@@ -25,7 +25,7 @@ from infer_backends_triton._serve.models import (
     StrPath,
     parse_models,
 )
-from infer_backends_triton._serve.ports import HOST, ReservedPort
+from infer_backends_triton._serve.ports import HOST, ReservedPort, check_ports
 from infer_backends_triton._serve.run import GRACE, Run
 from infer_backends_triton._serve.wrapper import read_signatures, write_model
 
@@ -59,10 +59,10 @@ class Ports(NamedTuple):
 class LocalTriton:
     """A Triton Inference Server that runs on this machine for as long as it is wanted.
 
-    It listens on free ports of 127.0.0.1, and keeps them from one start to the next. It is
-    stopped, with all its processes, files and shared memory, at the end of the ``with`` block, by
-    :meth:`stop`, when this object is collected, and when this process ends, even by SIGKILL. A
-    forked child neither owns nor stops it. Methods may be called by several threads.
+    It listens on 127.0.0.1, on ports that it keeps from one start to the next. It is stopped, with
+    all its processes, files and shared memory, at the end of the ``with`` block, by :meth:`stop`,
+    when this object is collected, and when this process ends, even by SIGKILL. A forked child
+    neither owns nor stops it. Methods may be called by several threads.
 
     Args:
         models: What to serve: the path of a Triton model repository or of an ``.onnx`` file; a
@@ -75,10 +75,13 @@ class LocalTriton:
             current environment.
         arguments: More arguments for tritonserver, such as ``--model-control-mode=explicit``.
         startup_timeout: Seconds that the server has to become ready.
+        http_port: The port for HTTP, from 1 to 65535; None for a free one.
+        grpc_port: The port for gRPC, likewise.
 
     Raises:
-        InvalidInput: ``models`` names something that is missing or cannot be served, or
-            ``arguments`` has one that is chosen here.
+        InvalidInput: ``models`` names something that is missing or cannot be served,
+            ``arguments`` has one that is chosen here, or a port is not one that can be used.
+        Unavailable: A port that is asked for is in use.
         UnsupportedOperation: This is not Linux on x86-64.
 
     Example::
@@ -94,8 +97,11 @@ class LocalTriton:
         environment: StrPath | None = None,
         arguments: Sequence[str] = (),
         startup_timeout: float = 60.0,
+        http_port: int | None = None,
+        grpc_port: int | None = None,
     ) -> None:
         check_system(sys.platform, platform.machine())
+        check_ports(http_port, grpc_port)
         self._models = parse_models(models)
         self._environment = environment
         self._arguments = _check_arguments(arguments)
@@ -103,11 +109,12 @@ class LocalTriton:
         self._lock = threading.RLock()
         self._run: Run | None = None
         self._last_log = ""
-        reserved = [ReservedPort() for _ in Ports._fields]
-        self._ports = Ports(*(port.number for port in reserved))
-        self._reserved = reserved
-        for port in reserved:
+        self._reserved: list[ReservedPort] = []
+        for wanted in (http_port, grpc_port, None):
+            port = ReservedPort(wanted)
             weakref.finalize(self, port.release)
+            self._reserved.append(port)
+        self._ports = Ports(*(port.number for port in self._reserved))
         _LIVE.add(self)
 
     @property
@@ -176,8 +183,19 @@ class LocalTriton:
                 self._end("kill")
                 raise
 
+    @property
+    def stop_timeout(self) -> float:
+        """Seconds from the request to stop until what is left of the server is killed."""
+        return GRACE
+
     def stop(self) -> None:
-        """Let the calls in flight finish, within 10 seconds, and end the server."""
+        """Let calls in flight finish, and end the server; no-op if it does not run.
+
+        Triton takes no new HTTP connections, but answers on those that are open, idle ones too,
+        until their clients close them. Then it unloads its models, which takes about three
+        seconds, and a client is told that a model is not there. What is left after 5 seconds
+        (:attr:`stop_timeout`) is killed. :meth:`kill` does not wait.
+        """
         self._end("stop")
 
     def kill(self) -> None:

@@ -20,6 +20,7 @@ VARIABLE = "INFER_BACKENDS_TRITON_ENVIRONMENT"
 PROGRAMS = Path(__file__).with_name("programs")
 
 _SERVER = "nvidia-pytriton==0.7.*"
+_ELSEWHERE = f"environment= (on the command line --environment) or {VARIABLE}"
 #: Seconds; creating a session of a large model takes some.
 _TIMEOUT = 120.0
 
@@ -155,7 +156,7 @@ def _check_python(facts: Facts) -> None:
         raise UnsupportedOperation(
             f"Triton's Python backend needs CPython 3.10 to 3.12, and {facts.python} is "
             f"{facts.implementation} {facts.python_version}: name an environment of another "
-            f"Python with environment= or {VARIABLE}"
+            f"Python with {_ELSEWHERE}"
         )
     if facts.glibc is None or facts.glibc < (2, 35):
         found = f"glibc {facts.glibc[0]}.{facts.glibc[1]}" if facts.glibc else "another C library"
@@ -176,7 +177,7 @@ def _check_numpy(facts: Facts) -> None:
         raise UnsupportedOperation(
             f"Triton's Python backend returns empty tensors with NumPy 2, and {facts.prefix} has "
             f"NumPy {numpy}: {facts.pip_install('numpy<2')}, or name another environment with "
-            f"environment= or {VARIABLE}"
+            f"{_ELSEWHERE}"
         )
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from infer_backends_triton._serve.environment import Environment
 from infer_backends_triton._serve.process import ServerProcess
 
-#: Seconds that the server has to finish the calls in flight.
-GRACE = 10.0
+#: Seconds from the request to stop until the server is killed.
+GRACE = 5.0
 _LOG_BYTES = 256 * 1024
 
 

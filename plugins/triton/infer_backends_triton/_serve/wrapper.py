@@ -77,10 +77,17 @@ def _spec(path: Path, role: str, tensor: Mapping[str, Any]) -> TensorSpec:
     if dtype is None:
         raise UnsupportedOperation(
             f"{str(path)!r} cannot be served by a local Triton: its {role} {tensor['name']!r} is a "
-            f"{tensor['type']}; expected a tensor of {', '.join(map(str, _DATATYPES.values()))}"
+            f"{tensor['type']}; expected a tensor of {', '.join(map(str, _DATATYPES.values()))}: "
+            f"{_remedy(tensor['type'])}"
         )
     shape = tuple(d if isinstance(d, int) and d > 0 else -1 for d in tensor["shape"])
     return TensorSpec(tensor["name"], dtype, shape)
+
+
+def _remedy(onnx_type: str) -> str:
+    if onnx_type.startswith("tensor("):
+        return "convert it inside the graph, with a Cast node"
+    return "export the model with plain tensors (from scikit-learn: zipmap=False)"
 
 
 def write_model(folder: Path, name: str, path: Path, signature: Signature, threads: int) -> None:
