@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
+from typing import TextIO, cast
 
 import click
 from rich import box
@@ -16,16 +18,44 @@ from rich.text import Text
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 
+_TRAILING = re.compile(r" +(?=\n)")
+
 #: The width of what is not a terminal, in columns: wide, so that lines can be searched.
 _WIDE = 200
 
 
-def console() -> Console:
-    """A console on standard output, as it is now."""
+def console(width: int = _WIDE) -> Console:
+    """A console on standard output, as it is now.
+
+    Args:
+        width: Its width where that is no terminal, in columns.
+    """
     found = Console(highlight=False)
-    if not found.is_terminal and "COLUMNS" not in os.environ:
-        found = Console(highlight=False, width=_WIDE)
-    return found
+    if found.is_terminal:
+        return found
+    columns = None if "COLUMNS" in os.environ else width
+    return Console(highlight=False, width=columns, file=cast("TextIO", _Trimmed(sys.stdout)))
+
+
+class _Trimmed:
+    """Writes to a text stream, without the blanks at the ends of lines that fill up tables."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.encoding = stream.encoding
+        self._stream = stream
+        self._blanks = ""
+
+    def write(self, text: str) -> int:
+        """Write ``text``, but keep back blanks that may turn out to be the last of a line."""
+        trimmed = _TRAILING.sub("", self._blanks + text)
+        kept = trimmed.rstrip(" ")
+        self._blanks = trimmed[len(kept) :]
+        self._stream.write(kept)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream; a line that is not complete keeps its blanks back."""
+        self._stream.flush()
 
 
 def note(text: str) -> None:

@@ -7,6 +7,7 @@
 ``NAME=@FILE.npz``   the only array of the file
 ``NAME=VALUE``       JSON (``[[1, 2]]``), or, for a BYTES input, text as it stands
 ``@FILE.npz``        all arrays of the file, by name; likewise an object in ``@FILE.json``
+``{"NAME": ...}``    inputs by name, as JSON
 ``@FILE`` or VALUE   without a name, for a model with one input
 ==================== =========================================================================
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from infer_backends._cli._arrays import BadFile, read_npy, read_npz
-from infer_backends._cli._json import from_json, parse_json
+from infer_backends._cli._json import from_json, is_element, parse_json
 from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
 
 
@@ -52,18 +53,29 @@ def read_input(argument: str) -> Given:
     if argument.startswith("@"):
         return Given(None, _read(argument[1:], None))
     name, equals, text = argument.partition("=")
+    # JSON has no "=" outside of strings, and a tensor's name is rarely a number.
+    if (not equals or argument.startswith(("[", '"', "{"))) and _is_json(argument):
+        return _unnamed(argument)
     if not equals:
-        # JSON has no "=" outside of strings, and a tensor's name is rarely a number.
-        if _is_json(argument):
-            return Given(None, argument, literal=True)
-        raise BadInput(f"--input {_short(argument)}: expected NAME=@FILE, NAME=VALUE or @FILE")
-    if argument.startswith(("[", '"')) and _is_json(argument):
-        return Given(None, argument, literal=True)
+        raise BadInput(
+            f"--input {_short(argument)}: expected NAME=@FILE, NAME=VALUE, @FILE, or a VALUE in "
+            "JSON"
+        )
     if not name:
         raise BadInput(f"--input {_short(argument)}: no name before '='")
     if text.startswith("@"):
         return Given(name, _read(text[1:], name))
     return Given(name, text, literal=True)
+
+
+def _unnamed(text: str) -> Given:
+    value = parse_json(text)
+    if not isinstance(value, dict) or is_element(value):
+        return Given(None, text, literal=True)
+    try:
+        return Given(None, {name: from_json(item) for name, item in value.items()})
+    except ValueError as exc:
+        raise BadInput(f"--input {_short(text)}: {exc}") from exc
 
 
 def bind_inputs(given: Iterable[Given], metadata: ModelMetadata) -> dict[str, Any]:
@@ -147,7 +159,7 @@ def _choose(arrays: dict[str, Any], key: str | None, name: str | None) -> Any:
 def _read_json(path: Path, name: str | None) -> Any:
     try:
         value = parse_json(path.read_bytes())
-        if name is None and isinstance(value, dict) and list(value) != ["base64"]:
+        if name is None and isinstance(value, dict) and not is_element(value):
             return {key: from_json(item) for key, item in value.items()}
         return from_json(value)
     except ValueError as exc:

@@ -23,11 +23,18 @@ _MARK = "base64"
 
 def to_json(array: Array) -> Any:
     """A nested list, or one value for an array without dimensions."""
-    if array.dtype != object:
-        if array.dtype.name == "bfloat16":
-            array = array.astype(np.float32)  # its elements are no numbers of Python
-        return array.tolist()
-    return _each(array.tolist(), _from_bytes)
+    if array.dtype == object:
+        return _each(array.tolist(), _from_bytes)
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)  # its elements are no numbers of Python
+    if array.dtype in (np.float16, np.float32):
+        array = _shortest(array)
+    return array.tolist()
+
+
+def is_element(value: Any) -> bool:
+    """Whether an object read from JSON is one string in base64, and not inputs by name."""
+    return isinstance(value, dict) and list(value) == [_MARK]
 
 
 def from_json(value: Any) -> Any:
@@ -88,6 +95,15 @@ def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
     }
 
 
+def _shortest(array: Array) -> Array:
+    """As float64, with the fewest digits that still mean the same number in the array's dtype.
+
+    Python would write 17 digits, as it does for any float64. Whole numbers stay as they are.
+    """
+    exact = array.astype(np.float64)
+    return np.where(np.trunc(exact) == exact, exact, array.astype(str).astype(np.float64))
+
+
 def _each(value: Any, convert: Callable[[Any], Any]) -> Any:
     if isinstance(value, list):
         return [_each(item, convert) for item in value]
@@ -104,7 +120,7 @@ def _from_bytes(element: bytes) -> str | dict[str, str]:
 def _to_element(element: Any) -> Any:
     if not isinstance(element, dict):
         return element
-    if list(element) != [_MARK] or not isinstance(element[_MARK], str):
+    if not is_element(element) or not isinstance(element[_MARK], str):
         raise ValueError('an object among the elements: expected {"base64": "..."}')
     try:
         return base64.b64decode(element[_MARK], validate=True)

@@ -32,7 +32,7 @@ _LONGEST_STRING = 40
     "--input",
     "arguments",
     multiple=True,
-    metavar="NAME=@FILE|NAME=VALUE|@FILE",
+    metavar="[NAME=]@FILE|[NAME=]VALUE",
     help="An input: from a .npy, .npz (FILE.npz:KEY for one array of it) or .json file, or as "
     "JSON. A model with one input needs no NAME; without it, a .npz file or a JSON object gives "
     "inputs by name. May be given several times.",

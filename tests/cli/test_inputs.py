@@ -70,6 +70,12 @@ def test_files_of_several_inputs_name_them() -> None:
     assert list(bound("@two.npz", model=TWO)) == ["x", "y"]
     assert bound("@all.json", model=TWO)["label"] == ["a"]
     assert list(bound("@one.npz", "label=cat", model=TWO)) == ["x", "label"]
+    assert bound('{"x": [[1, 2, 3]], "label": ["a"]}', model=TWO) == {
+        "x": [[1, 2, 3]],
+        "label": ["a"],
+    }
+    assert bound('{"x": 1, "a=b": 2}', model=TWO) == {"x": 1, "a=b": 2}
+    assert bound('{"base64": "/w=="}', model=metadata(x=DataType.BYTES)) == {"x": b"\xff"}
     assert bound("@element.json", model=metadata(x=DataType.BYTES)) == {"x": b"\xff"}
 
 
@@ -94,7 +100,9 @@ def test_text_for_a_string_input_is_taken_as_it_stands(text: str, value: Any) ->
 @pytest.mark.parametrize(
     ("arguments", "model", "message"),
     [
-        (["x"], ONE, "--input 'x': expected NAME=@FILE, NAME=VALUE or @FILE"),
+        (["x"], ONE, "--input 'x': expected NAME=@FILE, NAME=VALUE, @FILE, or a VALUE in JSON"),
+        (['{"x": [{"y": 1}]}'], ONE, "an object among the elements"),
+        (['{"x": 1}', "x=2"], ONE, "the input 'x' is given twice"),
         (["=1"], ONE, "no name before '='"),
         (["x=cat"], ONE, "the value of 'x' is not JSON"),
         (["bogus=cat"], ONE, "the value is not JSON"),

@@ -41,6 +41,19 @@ def test_strings_come_back_as_they_were(strings: list[bytes]) -> None:
     assert [item.encode() if isinstance(item, str) else item for item in back] == strings
 
 
+def test_floats_are_written_with_the_fewest_digits_that_mean_the_same() -> None:
+    assert to_json(np.array([0.1, 1 / 3, 2**24 + 2, np.inf], np.float32)) == [
+        0.1,
+        0.33333334,
+        16777218.0,
+        np.inf,
+    ]
+    assert to_json(np.array([[0.1, 65504]], np.float16)) == [[0.1, 65504.0]]
+    assert to_json(np.array(0.1, np.float32)) == 0.1
+    assert to_json(np.array([1 / 3])) == [1 / 3]
+    assert to_json(np.array([], np.float32)) == []
+
+
 def test_bf16_is_written_as_numbers() -> None:
     assert to_json(np.array([1.5], ml_dtypes.bfloat16)) == [1.5]
 
