@@ -25,9 +25,11 @@ from infer_backends.plugin import (
     Array,
     Attempt,
     DataType,
+    InferError,
     InferRequest,
     InferResponse,
     ModelMetadata,
+    ModelNotFound,
     TensorSpec,
     Unavailable,
 )
@@ -43,6 +45,8 @@ def test_the_whole_demo_on_a_real_triton(
     result = invoke("demo")
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    assert [line for line in result.stdout.splitlines() if line != line.rstrip()] == []
     words = [" ".join(line.split()) for line in result.stdout.splitlines()]
     for who in ("Triton over HTTP", "Triton over gRPC", "onnxruntime, here"):
         (row,) = (line for line in words if line.startswith(f"{who} 0 "))
@@ -86,6 +90,15 @@ def test_where_triton_cannot_run_the_local_part_does(
     assert line.endswith("pip install 'infer-backends-triton[http,grpc,server]'")
     assert "531 of 540" in result.stdout
     assert "Triton over" not in result.stdout
+
+
+def test_a_missing_local_runtime_is_said_before_anything_else(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFER_BACKENDS_DISABLE", "onnx")
+    result = invoke("demo")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the scheme 'onnx' of infer-backends-onnxruntime is disabled" in result.stderr
 
 
 def test_without_a_protocol_the_local_part_runs(
@@ -150,6 +163,8 @@ class Switching:
         (TensorSpec("probabilities", DataType.FP32, (-1, 10)),),
     )
 
+    refusal: InferError = Unavailable("refused")
+
     def __init__(self) -> None:
         self.url = REMOTE
         self.answer: Callable[[], Array] = lambda: np.zeros((1, 10), np.float32)
@@ -157,7 +172,7 @@ class Switching:
     def infer(self, request: InferRequest) -> InferResponse:
         attempts: tuple[Attempt, ...] = ()
         if self.url != REMOTE:
-            attempts = (Attempt(REMOTE, Unavailable("refused"), 0.0, 0.0),)
+            attempts = (Attempt(REMOTE, self.refusal, 0.0, 0.0),)
         outputs = {"probabilities": self.answer()}
         return InferResponse(outputs, backend_url=self.url, attempts=attempts)
 
@@ -201,6 +216,14 @@ def test_a_stream_goes_to_the_local_model_and_back(monkeypatch: pytest.MonkeyPat
     assert set(log.counts()) == {REMOTE, LOCAL}
     assert [event.call for event in log.events] == sorted(event.call for event in log.events)
     assert "the local model answers, after Unavailable: refused" in [e.text for e in log.events]
+
+
+def test_a_model_that_is_gone_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Switching, "refusal", ModelNotFound("no model"))
+    log, _ = outage(Switching(), monkeypatch)
+    assert "the local model answers, after ModelNotFound (the server is stopping): no model" in [
+        event.text for event in log.events
+    ]
 
 
 def test_lost_and_wrong_answers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

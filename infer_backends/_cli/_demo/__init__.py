@@ -36,6 +36,8 @@ from infer_backends._registry import REGISTRY
 _SHOWN = 6
 #: Columns: of titles at most, and of the space to the left of everything else.
 _WIDTH = 80
+#: And of everything, where it is no terminal.
+_REDIRECTED = 100
 _INDENT = (0, 0, 0, 2)
 #: The model got this many right when it was made; other builds of the runtime may round apart.
 _ACCURACY = 0.97
@@ -46,9 +48,10 @@ _ACCURACY = 0.97
 def demo() -> None:
     """Read handwritten digits over HTTP, over gRPC and locally, and stop the server on the way.
 
-    Starts a real Triton on this machine (on Linux, with the extra `demo`) and takes half a minute.
+    Starts a real Triton on this machine (on Linux, with the extra `demo`) and takes about ten
+    seconds.
     """
-    out = console()
+    out = console(_REDIRECTED)
     with interruptible(), _without_log():
         Demo(out).run()
 
@@ -72,7 +75,10 @@ class Demo:
 
         Raises:
             Failure: An answer was wrong, missing, or from another backend than it should be.
+            MissingDependency: The local runtime is not installed; nothing has been shown then.
+            UnknownScheme: Nor is its plugin.
         """
+        REGISTRY.find("onnx").check("onnx")
         self._introduce()
         with contextlib.ExitStack() as stack:
             try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infer_backends._cli._demo._comparison import TOLERANCE
 from infer_backends._cli._demo._digits import Digits
 from infer_backends._cli._triton import LocalServer
-from infer_backends._errors import InferError
+from infer_backends._errors import InferError, ModelNotFound
 from infer_backends._model import Model
 
 #: Calls in a row that each stage waits for.
@@ -118,7 +118,8 @@ class Stream:
             log.slowest = max(log.slowest, time.monotonic() - started)
         if result.attempts and not any(url != log.urls[0] for url in log.urls):
             reason = result.attempts[0].error
-            log.note(f"the local model answers, after {type(reason).__name__}: {reason}")
+            why = " (the server is stopping)" if isinstance(reason, ModelNotFound) else ""
+            log.note(f"the local model answers, after {type(reason).__name__}{why}: {reason}")
         right = np.allclose(
             result["probabilities"], self._expected[index : index + 1], rtol=0, atol=TOLERANCE
         )
