@@ -8,7 +8,16 @@ A plugin's tests subclass :class:`BackendContract`, and say where its models are
             return lambda name: f"myruntime:models/{name}.bin"
 """
 
-import pytest
+try:
+    import pytest
+except ModuleNotFoundError as exc:
+    if exc.name != "pytest":
+        raise
+    from infer_backends._errors import MissingDependency
+
+    raise MissingDependency(
+        "infer_backends.testing needs the package pytest: pip install 'infer-backends[testing]'"
+    ) from exc
 
 # Before the import, so that a failing assert of the suite shows what it compared.
 pytest.register_assert_rewrite("infer_backends.testing._contract")
