@@ -17,6 +17,7 @@ def test_the_inputs_and_outputs_are_shown(invoke: Invoke) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["model", "digits"] in lines
+    assert [line for line in result.stdout.splitlines() if line != line.rstrip()] == []
     assert ["image", "FP32", "[-1,", "64]"] in lines
     assert ["probabilities", "FP32", "[-1,", "10]"] in lines
 

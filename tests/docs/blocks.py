@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -16,7 +17,8 @@ from sybil.parsers.myst import CodeBlockParser
 
 from infer_backends_triton import LocalTriton
 
-_STOP = re.compile(r"^<!-- stop the server -->$", re.MULTILINE)
+_SWITCH = re.compile(r"^<!-- (stop|start) the server -->$", re.MULTILINE)
+_OWN_PORT = re.compile(r"(-port |127\.0\.0\.1:)(8000|8001)\b")
 #: Seconds that a command of a console block may take.
 _PATIENCE = 90
 
@@ -26,11 +28,12 @@ class Page:
 
     def __init__(self, path: Path, server: LocalTriton) -> None:
         self._server = server
+        self._own = dict(zip(("8000", "8001"), _free_ports(), strict=True))
         self._sybil = Sybil(
             parsers=[
                 CodeBlockParser("python", evaluator=self._run_python),
                 CodeBlockParser("console", evaluator=self._run_console),
-                self._find_stops,
+                self._find_switches,
             ]
         )
         self._document = self._sybil.parse(path)
@@ -49,6 +52,10 @@ class Page:
             text = text.replace(f"localhost:{usual}", urlsplit(url).netloc)
         return text
 
+    def _with_own_ports(self, text: str) -> str:
+        """The text, with free ports instead of the usual ones, for a server that it starts."""
+        return _OWN_PORT.sub(lambda found: found[1] + str(self._own[found[2]]), text)
+
     def _run_python(self, example: Example) -> None:
         # The lines above the block are kept as empty ones, so that a traceback names the line.
         source = "\n" * (example.line + example.parsed.line_offset) + self._with_ports(
@@ -59,15 +66,24 @@ class Page:
     def _run_console(self, example: Example) -> None:
         for command, expected in commands(example.parsed):
             where = f"{example.path}:{example.line}: $ {command}"
-            printed = _run_command(self._with_ports(command), expected, where)
-            _require(expected, printed, where)
+            lines = [self._with_own_ports(line) for line in expected]
+            written = self._with_own_ports(self._with_ports(command))
+            printed = _run_command(written, lines, where)
+            _require(lines, printed, where)
 
-    def _find_stops(self, document: Document) -> Iterable[Region]:
-        for found in _STOP.finditer(document.text):
-            yield Region(found.start(), found.end(), found.group(), self._stop)
+    def _find_switches(self, document: Document) -> Iterable[Region]:
+        for found in _SWITCH.finditer(document.text):
+            yield Region(found.start(), found.end(), found.group(1), self._switch)
 
-    def _stop(self, _: Example) -> None:
-        self._server.stop()
+    def _switch(self, example: Example) -> None:
+        {"stop": self._server.stop, "start": self._server.start}[example.parsed]()
+
+
+def _free_ports() -> list[int]:
+    with socket.socket() as one, socket.socket() as two:
+        for found in (one, two):
+            found.bind(("127.0.0.1", 0))
+        return [found.getsockname()[1] for found in (one, two)]
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:

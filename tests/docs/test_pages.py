@@ -30,7 +30,9 @@ def test_every_block_of_a_page_runs(
         given = {"images": digits["images"], "labels": digits["labels"]}
     ran = Page(page, server).run({"__name__": "__main__", **given})
     assert ran == len(
-        re.findall(r"^```(?:python|console)$|^<!-- stop", page.read_text(), re.MULTILINE)
+        re.findall(
+            r"^```(?:python|console)$|^<!-- (?:stop|start) the", page.read_text(), re.MULTILINE
+        )
     )
 
 
