@@ -23,6 +23,8 @@ from infer_backends.plugin import Array, DataType, InvalidInput, ProtocolError, 
 
 _LENGTH = struct.Struct("<I")
 _FLOATS = frozenset({DataType.FP32, DataType.FP64})
+# Whether the elements in memory are what travels.
+_IS_PLAIN = {dtype: dtype is not DataType.BYTES and sys.byteorder == "little" for dtype in DataType}
 # NumPy 1.x arrays have at most 32 dimensions.
 _MAX_RANK = 32
 
@@ -47,6 +49,8 @@ def encode(array: Array, dtype: DataType) -> bytes | memoryview:
     Raises:
         InvalidInput: The array is not of this datatype.
     """
+    if array.dtype is dtype.numpy_dtype and array.flags.c_contiguous and _IS_PLAIN[dtype]:
+        return array.reshape(-1).view(np.uint8).data if array.size else b""
     if DataType.from_numpy(array.dtype) is not dtype:
         raise InvalidInput(f"an array of dtype {array.dtype} cannot be sent as {dtype}")
     if array.size == 0:
@@ -80,25 +84,62 @@ def decode(
     raw = memoryview(raw)
     if raw.format != "B" or raw.ndim != 1:
         raw = raw.cast("B")
+    # Before anything is allocated.
+    check_size(raw.nbytes, dtype, shape, name)
+    if dtype is DataType.BYTES:
+        return _fill(_decode_elements(raw, math.prod(shape), name), shape, name)
+    array = make_room(shape, dtype, name)
+    if raw.nbytes:
+        array.reshape(-1).view(np.uint8)[:] = np.frombuffer(raw, np.uint8)
+    return settle(array, dtype)
+
+
+def check_size(size: int, dtype: DataType, shape: tuple[int, ...], name: str) -> None:
+    """Refuse a tensor whose binary form cannot be that of its shape; see :func:`decode`.
+
+    Args:
+        size: The length of the binary form, in bytes.
+        dtype: The tensor's datatype.
+        shape: Its shape, as the answer has it.
+        name: The output's name, for errors.
+
+    Raises:
+        ProtocolError: Size and shape do not fit each other.
+    """
     count = _count(shape, name)
     if dtype is DataType.BYTES:
-        # Before anything is allocated: each element takes its length at least.
-        if count * _LENGTH.size > raw.nbytes:
-            raise _wrong_length(name, dtype, shape, f"{count * _LENGTH.size} or more", raw)
-        return _fill(_decode_elements(raw, count, name), shape, name)
-    itemsize = dtype.numpy_dtype.itemsize
-    if count * itemsize != raw.nbytes:
-        raise _wrong_length(name, dtype, shape, str(count * itemsize), raw)
-    array = _empty(shape, dtype, name)
-    if count == 0:
-        return array
-    received = np.frombuffer(raw, np.uint8)
+        # Each element takes its length at least.
+        least = count * _LENGTH.size
+        if least > size:
+            raise _wrong_length(name, dtype, shape, f"{least} or more", size)
+    else:
+        expected = count * dtype.numpy_dtype.itemsize
+        if expected != size:
+            raise _wrong_length(name, dtype, shape, str(expected), size)
+
+
+def make_room(shape: tuple[int, ...], dtype: DataType, name: str) -> Array:
+    """An array whose memory the binary form of a tensor can be received into.
+
+    Not for ``BYTES``. :func:`settle` makes it right when the bytes are there.
+
+    Raises:
+        ProtocolError: There is no array of this shape.
+    """
+    try:
+        return np.empty(shape, dtype.numpy_dtype)
+    except (ValueError, OverflowError) as exc:
+        # A dimension of 0 lets the others be anything, and NumPy multiplies those too.
+        raise ProtocolError(f"output {name!r} has the impossible shape {list(shape)}") from exc
+
+
+def settle(array: Array, dtype: DataType) -> Array:
+    """The array that :func:`make_room` made, after the bytes of a tensor came into its memory."""
     if dtype is DataType.BOOL:
         # Any byte may stand for true on the wire; in a NumPy bool only 1 may.
-        np.not_equal(received.reshape(shape), 0, out=array)
-        return array
-    array.reshape(-1).view(np.uint8)[:] = received
-    if sys.byteorder == "big":
+        received = array.view(np.uint8)
+        np.minimum(received, 1, out=received)
+    elif sys.byteorder == "big":
         (array.view(np.uint16) if dtype is DataType.BF16 else array).byteswap(inplace=True)
     return array
 
@@ -189,27 +230,19 @@ def _count(shape: tuple[int, ...], name: str) -> int:
         raise ProtocolError(
             f"output {name!r} has {len(shape)} dimensions; expected {_MAX_RANK} or fewer"
         )
-    if any(dim < 0 for dim in shape):
+    if min(shape, default=0) < 0:
         raise ProtocolError(f"output {name!r} has a negative dimension in its shape {list(shape)}")
     return math.prod(shape)
 
 
-def _empty(shape: tuple[int, ...], dtype: DataType, name: str) -> Array:
-    try:
-        return np.empty(shape, dtype.numpy_dtype)
-    except (ValueError, OverflowError) as exc:
-        # A dimension of 0 lets the others be anything, and NumPy multiplies those too.
-        raise ProtocolError(f"output {name!r} has the impossible shape {list(shape)}") from exc
-
-
 def _fill(elements: Sequence[bytes], shape: tuple[int, ...], name: str) -> Array:
-    array = _empty(shape, DataType.BYTES, name)
+    array = make_room(shape, DataType.BYTES, name)
     array.reshape(-1)[:] = elements
     return array
 
 
 def _fill_numbers(elements: list[Any], dtype: DataType, shape: tuple[int, ...], name: str) -> Array:
-    array = _empty(shape, dtype, name)
+    array = make_room(shape, dtype, name)
     array.reshape(-1)[:] = np.array(elements, dtype.numpy_dtype)
     return array
 
@@ -299,8 +332,8 @@ def _cut_short(name: str, got: int, count: int) -> ProtocolError:
 
 
 def _wrong_length(
-    name: str, dtype: DataType, shape: tuple[int, ...], expected: str, raw: memoryview
+    name: str, dtype: DataType, shape: tuple[int, ...], expected: str, size: int
 ) -> ProtocolError:
     return ProtocolError(
-        f"output {name!r} is {dtype}{list(shape)}: expected {expected} bytes, got {raw.nbytes}"
+        f"output {name!r} is {dtype}{list(shape)}: expected {expected} bytes, got {size}"
     )
