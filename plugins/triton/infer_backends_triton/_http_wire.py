@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
 from infer_backends.plugin import ProtocolError
 
@@ -20,6 +22,9 @@ _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*"
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?")
 _TIMEOUT = re.compile(r"\btimeout=([0-9]{1,9})\b", re.IGNORECASE)
+# A server's answers to calls alike have heads alike, unless there is a date in them.
+_KNOWN_HEADS = 64
+_LONGEST_KNOWN_HEAD = 1024
 _MAX_CHUNK_LINE = 1024
 _PREFIX = b"HTTP/1."
 
@@ -69,10 +74,9 @@ def find_head_end(received: bytes | bytearray) -> int:
     Raises:
         ProtocolError: This is not HTTP, or the head is too long.
     """
-    start = bytes(received[: len(_PREFIX)])
-    if not _PREFIX.startswith(start) and not start.startswith(_PREFIX):
+    if not received.startswith(_PREFIX) and not _PREFIX.startswith(bytes(received[: len(_PREFIX)])):
         hint = ""
-        if start[:1] in {b"\x15", b"\x16"}:
+        if received[:1] in (b"\x15", b"\x16"):
             hint = "; it looks like TLS: write https://"
         raise ProtocolError(f"the answer is not HTTP/1.1{hint} (is this the right port?)")
     end = received.find(b"\r\n\r\n", 0, MAX_HEAD)
@@ -82,11 +86,15 @@ def find_head_end(received: bytes | bytearray) -> int:
 
 
 def parse_head(head: bytes) -> ResponseHead:
-    """Parse a complete head, the empty line included.
+    """Parse a complete head, the empty line included. Heads seen lately are not parsed again.
 
     Raises:
         ProtocolError: The syntax is wrong, or it does not say clearly where the body ends.
     """
+    return _parse_known(head) if len(head) <= _LONGEST_KNOWN_HEAD else _parse_head(head)
+
+
+def _parse_head(head: bytes) -> ResponseHead:
     lines = head[:-4].split(b"\r\n")
     found = _STATUS_LINE.fullmatch(lines[0])
     if found is None:
@@ -109,13 +117,16 @@ def parse_head(head: bytes) -> ResponseHead:
         headers["connection"], chunked, length = "close", False, 0
     return ResponseHead(
         status=status,
-        headers=headers,
+        headers=MappingProxyType(headers),
         length=length,
         chunked=chunked,
         keep_alive=_keeps_alive(found.group(1) == b"1", headers)
         and (chunked or length is not None),
         idle_timeout=_idle_timeout(headers.get("keep-alive", "")),
     )
+
+
+_parse_known = lru_cache(_KNOWN_HEADS)(_parse_head)
 
 
 def parse_length(text: str, what: str) -> int:
