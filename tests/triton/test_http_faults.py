@@ -25,8 +25,8 @@ from infer_backends.plugin import (
     Unavailable,
     UnsupportedOperation,
 )
-from infer_backends_triton._http_connection import Buffer
 from infer_backends_triton._http_pool import ConnectionPool
+from infer_backends_triton._http_stream import Buffer
 from infer_backends_triton._settings import ConnectionSettings
 from tests.triton.http_faults import (
     Answer,
@@ -102,7 +102,10 @@ def test_a_right_answer_is_taken() -> None:
         (tensor_answer([1.0], shape=[2**62, 2**62]), "expected"),
         (tensor_answer([1.0], shape=[1.0]), "no shape"),
         (tensor_answer([1.0], shape=None), "no shape"),
-        (tensor_answer([1.0], parameters={"binary_data_size": 8}), "should have 8 bytes"),
+        (
+            tensor_answer([1.0], shape=[2], parameters={"binary_data_size": 8}),
+            "should have 8 bytes",
+        ),
         (tensor_answer([1.0], parameters={"binary_data_size": -4}), "wrong binary_data_size"),
         (tensor_answer([], parameters={"binary_data_size": 0}, data=[]), "data beside it"),
         (tensor_answer([1.0], parameters={}), "no list in JSON"),

@@ -22,21 +22,21 @@ from infer_backends.plugin import (
     UnsupportedOperation,
 )
 from infer_backends_triton._codec import binary_only
-from infer_backends_triton._http_connection import Buffer, HTTPResponse
+from infer_backends_triton._http_answers import AnswerReader
+from infer_backends_triton._http_connection import HTTPResponse, Landing
 from infer_backends_triton._http_messages import (
     HEADER_LENGTH,
-    InferMessage,
-    build_infer,
     choose_model,
     model_path,
     parse_object,
     read_extensions,
     read_index,
-    read_infer,
     server_path,
 )
 from infer_backends_triton._http_pool import ConnectionPool
-from infer_backends_triton._http_wire import parse_length, render_head
+from infer_backends_triton._http_requests import RequestWriter
+from infer_backends_triton._http_stream import Buffer
+from infer_backends_triton._http_wire import render_head
 from infer_backends_triton._metadata import read_metadata
 from infer_backends_triton._settings import ConnectionSettings, check_headers, secret_values
 from infer_backends_triton._status import error_message, http_error
@@ -78,8 +78,9 @@ class HTTPBackend:
         self._path = path
         self._server = server
         self._metadata = metadata
-        self._binary = binary
-        self._infer_head = server.render_head("POST", f"{path}/infer", {})
+        head = server.render_head("POST", f"{path}/infer", {})
+        self._writer = RequestWriter(metadata, head, binary=binary)
+        self._reader = AnswerReader(metadata, url)
 
     @classmethod
     def open(cls, url: ModelURL, options: OpenOptions) -> HTTPBackend:
@@ -122,26 +123,22 @@ class HTTPBackend:
 
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline."""
-        message = build_infer(request, self._metadata, binary=self._binary)
-        head = self._infer_head
+        head = None
         if request.headers:
             _refuse_framing(request.headers, InvalidInput)
             check_headers(request.headers, InvalidInput)
             head = self._server.render_head("POST", f"{self._path}/infer", request.headers)
+        answer = self._reader.expect(request)
         response = self._server.exchange(
-            (head + _body_head(message), *message.tensors),
+            self._writer.write(request, head),
             request.deadline,
+            landing=answer,
             headers=request.headers,
         )
         try:
-            length = response.head.headers.get(HEADER_LENGTH)
-            return read_infer(
-                response.body,
-                None if length is None else parse_length(length, HEADER_LENGTH),
-                request,
-                self._metadata,
-                self._url,
-            )
+            if not response.landed:
+                answer.take(response.body, response.head)
+            return answer.response()
         except ProtocolError as exc:
             raise ProtocolError(f"{self._url}: {exc}") from exc
 
@@ -203,6 +200,7 @@ class _Server:
         *,
         max_body: int | None = None,
         repeatable: bool = False,
+        landing: Landing | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> HTTPResponse:
         """Send a request, receive an answer that is 200.
@@ -212,12 +210,15 @@ class _Server:
             deadline: By when the answer has to be here.
             max_body: The largest body taken, in bytes; None for ``max_response_bytes``.
             repeatable: Whether the request may be sent twice without harm.
+            landing: Where the body of the answer goes; None to have it whole.
             headers: The headers of this call alone, which no error may show.
         """
         settings = self._settings
         if max_body is None:
             max_body = settings.max_response_bytes
-        response = self._pool.exchange(request, deadline, max_body, repeatable=repeatable)
+        response = self._pool.exchange(
+            request, deadline, max_body, repeatable=repeatable, landing=landing
+        )
         if response.head.status == 200:
             return response
         secrets = settings.secrets | secret_values(headers or {})
@@ -282,18 +283,6 @@ def _naming(url: str) -> Iterator[None]:
         yield
     except ProtocolError as exc:
         raise ProtocolError(f"{url}: {exc}") from exc
-
-
-def _body_head(message: InferMessage) -> bytes:
-    """The headers that describe the body, the end of the head, and the JSON that follows it."""
-    if message.binary:
-        kind = b"%b: %d\r\ncontent-type: application/octet-stream" % (
-            HEADER_LENGTH.encode(),
-            len(message.header),
-        )
-    else:
-        kind = b"content-type: application/json"
-    return b"%b\r\ncontent-length: %d\r\n\r\n%b" % (kind, message.length, message.header)
 
 
 def _refuse_framing(headers: Mapping[str, str], error: type[InferError]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from infer_backends.plugin import (
     Unavailable,
 )
 from infer_backends_triton._http_dial import is_end_of_tls, tls_reason
+from infer_backends_triton._http_stream import Buffer, make_stream
 from infer_backends_triton._http_wire import (
     ChunkedBody,
     ResponseHead,
@@ -29,11 +30,6 @@ from infer_backends_triton._http_wire import (
     too_large,
 )
 
-Buffer = bytes | bytearray | memoryview
-
-_PIECE = 256 * 1024
-# Far below what any system allows in one call (IOV_MAX).
-_MAX_VIEWS = 64
 _MAX_INTERIM_ANSWERS = 8
 # A refusal's body is only shown, and is cut there anyway.
 _MAX_ERROR_BODY = 64 * 1024
@@ -41,10 +37,33 @@ _MAX_ERROR_BODY = 64 * 1024
 
 @dataclass(slots=True)
 class HTTPResponse:
-    """A complete answer: its head, and its body."""
+    """A complete answer.
+
+    Attributes:
+        head: Its head.
+        body: Its body; nothing where it was received to somewhere else.
+        landed: Whether it was received to where a :class:`Landing` said.
+    """
 
     head: ResponseHead
     body: memoryview
+    landed: bool = False
+
+
+class Landing(Protocol):
+    """Says where the body of an answer goes, so that it need not be held and copied."""
+
+    def prefix_length(self, head: ResponseHead) -> int | None:
+        """How many bytes of the body say where the rest goes; None to have the body whole.
+
+        Args:
+            head: The head of an answer that is 200; its ``length`` is that of the body.
+        """
+        ...
+
+    def place(self, prefix: bytes, length: int) -> Sequence[memoryview]:
+        """Where the rest goes: views of bytes, ``length`` long together, none of them empty."""
+        ...
 
 
 class Connection:
@@ -62,7 +81,7 @@ class Connection:
 
     __slots__ = (
         "_received",
-        "_sock",
+        "_stream",
         "_url",
         "answering",
         "idle_since",
@@ -72,7 +91,7 @@ class Connection:
     )
 
     def __init__(self, sock: socket.socket, url: str) -> None:
-        self._sock = sock
+        self._stream = make_stream(sock)
         self._url = url
         self._received = bytearray()
         self.reusable = True
@@ -82,14 +101,19 @@ class Connection:
         self.idle_timeout: int | None = None
 
     def exchange(
-        self, request: Sequence[Buffer], deadline: Deadline, max_body: int
+        self,
+        request: Sequence[Buffer],
+        deadline: Deadline,
+        max_body: int,
+        landing: Landing | None = None,
     ) -> HTTPResponse:
         """Send one request and receive its answer.
 
         Args:
-            request: The pieces of head and body, in order; none of them empty.
+            request: The pieces of head and body, in order: bytes, none of them empty.
             deadline: By when the answer has to be here.
             max_body: The largest body taken, in bytes.
+            landing: Where the body goes; None to have it whole.
 
         Raises:
             Unavailable: The connection was reset, or closed before the answer was complete.
@@ -100,14 +124,14 @@ class Connection:
         self.reusable = self.answering = self.request_sent = False
         try:
             try:
-                self._send(request, deadline)
+                self._stream.send(request, deadline)
                 self.request_sent = True
             except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 # A server that refuses a large request answers first, and closes then; one that
                 # misses a client certificate says so only now.
                 if not self._receive_more(deadline):
                     raise
-            return self._receive(deadline, max_body)
+            return self._receive(deadline, max_body, landing)
         except ProtocolError as exc:
             raise ProtocolError(f"{self._url}: {exc}") from exc
         except OSError as exc:
@@ -117,43 +141,18 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Whether the server closed this idle connection, or said something unasked."""
-        try:
-            self._sock.settimeout(0)
-            # A TLS socket refuses flags; it is the TCP connection below that matters here.
-            socket.socket.recv(self._sock, 1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
+        return not self._stream.is_quiet()
 
     def interrupt(self) -> None:
         """Make the thread that waits on this connection fail at once."""
-        # It may be closed already. Not the TLS socket's own shutdown: that goes on in the clear.
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        self._stream.interrupt()
 
     def close(self) -> None:
         """Close the socket. May be called more than once."""
         self.reusable = False
-        self._sock.close()
+        self._stream.close()
 
-    def _send(self, request: Sequence[Buffer], deadline: Deadline) -> None:
-        views = [memoryview(piece).cast("B") for piece in request]
-        # A TLS socket has no sendmsg: each record is made from one buffer.
-        gather = not isinstance(self._sock, ssl.SSLSocket) and hasattr(self._sock, "sendmsg")
-        while views:
-            self._sock.settimeout(deadline.require(f"the request to {self._url} was sent"))
-            if gather:
-                sent = self._sock.sendmsg(views[:_MAX_VIEWS])
-            else:
-                sent = self._sock.send(views[0][:_PIECE])
-            while views and sent >= len(views[0]):
-                sent -= len(views.pop(0))
-            if sent:
-                views[0] = views[0][sent:]
-
-    def _receive(self, deadline: Deadline, max_body: int) -> HTTPResponse:
+    def _receive(self, deadline: Deadline, max_body: int, landing: Landing | None) -> HTTPResponse:
         for _ in range(_MAX_INTERIM_ANSWERS):
             head = self._receive_head(deadline)
             if head.status >= 200:
@@ -164,6 +163,8 @@ class Connection:
             raise ProtocolError("there are interim answers without end")
         self.idle_timeout = head.idle_timeout
         if head.status == 200:
+            if landing is not None and self._land(landing, head, deadline, max_body):
+                return HTTPResponse(head, memoryview(b""), landed=True)
             return HTTPResponse(head, self._receive_body(head, deadline, max_body))
         try:
             return HTTPResponse(head, self._receive_body(head, deadline, _MAX_ERROR_BODY))
@@ -181,9 +182,27 @@ class Connection:
             if self._received:
                 raise self._cut_short("head")
             raise Unavailable(f"{self._url} closed the connection without an answer")
-        head = parse_head(bytes(self._received[:end]))
-        del self._received[:end]
-        return head
+        return parse_head(self._take_received(end))
+
+    def _land(
+        self, landing: Landing, head: ResponseHead, deadline: Deadline, max_body: int
+    ) -> bool:
+        """Receive the body to where it goes, if that can be said; False with nothing done."""
+        if head.chunked or head.length is None:
+            return False
+        prefix_length = landing.prefix_length(head)
+        if prefix_length is None:
+            return False
+        if head.length > max_body:
+            raise TooLarge(too_large(max_body))
+        if len(self._received) >= prefix_length:
+            prefix = self._take_received(prefix_length)
+        else:
+            prefix = bytes(self._receive_exactly(prefix_length, deadline, max_body))
+        for view in landing.place(prefix, head.length - prefix_length):
+            self._fill(view, deadline)
+        self._finish(head)
+        return True
 
     def _receive_body(self, head: ResponseHead, deadline: Deadline, max_body: int) -> memoryview:
         surplus = False
@@ -197,17 +216,21 @@ class Connection:
             body, surplus = memoryview(chunks.body), chunks.surplus
         elif head.length is not None:
             body = self._receive_exactly(head.length, deadline, max_body)
-            surplus = bool(self._received)
         else:
             while len(self._received) <= max_body and self._receive_more(deadline):
                 pass
             if len(self._received) > max_body:
                 raise TooLarge(too_large(max_body))
-            body = memoryview(self._take_received())
+            body, self._received = memoryview(self._received), bytearray()
+        self._finish(head, surplus=surplus)
+        return body
+
+    def _finish(self, head: ResponseHead, *, surplus: bool = False) -> None:
+        """After the answer: whether another request may be sent."""
         # What was not asked for must not become the next answer; and some servers (uvicorn) close
         # the connection after an error of their own, without announcing it.
-        self.reusable = head.keep_alive and not surplus and self.request_sent and head.status < 500
-        return body
+        quiet = not surplus and not self._received
+        self.reusable = head.keep_alive and quiet and self.request_sent and head.status < 500
 
     def _receive_exactly(self, length: int, deadline: Deadline, max_body: int) -> memoryview:
         if length > max_body:
@@ -217,34 +240,34 @@ class Connection:
             body = np.empty(length, np.uint8).data
         except MemoryError as exc:
             raise TooLarge(f"there is no memory for an answer of {length} bytes") from exc
-        start = min(length, len(self._received))
-        body[:start] = self._received[:start]
-        del self._received[:start]
-        while start < length:
-            self._sock.settimeout(self._time_left(deadline))
-            got = self._sock.recv_into(body[start:])
-            if not got:
-                raise self._cut_short("body")
-            start += got
+        self._fill(body, deadline)
         return body
+
+    def _fill(self, view: memoryview, deadline: Deadline) -> None:
+        """Fill ``view`` with what was received already, and with what comes."""
+        start = min(len(view), len(self._received))
+        if start:
+            view[:start] = self._received[:start]
+            del self._received[:start]
+        if start < len(view):
+            view = view[start:]
+            if self._stream.receive_into(view, deadline) < len(view):
+                raise self._cut_short("body")
 
     def _receive_more(self, deadline: Deadline) -> bool:
         """Take in what has arrived; False at the end of the connection."""
-        self._sock.settimeout(self._time_left(deadline))
-        piece = self._sock.recv(_PIECE)
-        self.answering = self.answering or bool(piece)
+        piece = self._stream.receive(deadline)
+        if not piece:
+            return False
+        self.answering = True
         self._received += piece
-        return bool(piece)
+        return True
 
-    def _take_received(self) -> bytearray:
-        received, self._received = self._received, bytearray()
-        return received
-
-    def _time_left(self, deadline: Deadline) -> float:
-        left = deadline.remaining()
-        if left <= 0:
-            raise self._too_late()
-        return left
+    def _take_received(self, length: int | None = None) -> bytes:
+        """The first ``length`` bytes of what was received; None for all of it."""
+        taken = bytes(self._received[:length])
+        del self._received[:length]
+        return taken
 
     def _cut_short(self, part: str) -> Unavailable:
         # The system closes the connections of a killed server politely: this is no lie about

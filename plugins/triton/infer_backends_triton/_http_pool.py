@@ -9,8 +9,9 @@ import weakref
 from collections.abc import Sequence
 
 from infer_backends.plugin import Deadline, InferError, ModelClosed, Unavailable
-from infer_backends_triton._http_connection import Buffer, Connection, HTTPResponse
+from infer_backends_triton._http_connection import Connection, HTTPResponse, Landing
 from infer_backends_triton._http_dial import dial, make_tls_context
+from infer_backends_triton._http_stream import Buffer
 from infer_backends_triton._settings import ConnectionSettings
 
 # A load balancer may forget a silent connection without a word; then a request would wait in vain.
@@ -38,7 +39,13 @@ class ConnectionPool:
         _pools.add(self)
 
     def exchange(
-        self, request: Sequence[Buffer], deadline: Deadline, max_body: int, *, repeatable: bool
+        self,
+        request: Sequence[Buffer],
+        deadline: Deadline,
+        max_body: int,
+        *,
+        repeatable: bool,
+        landing: Landing | None = None,
     ) -> HTTPResponse:
         """Send one request and receive its answer.
 
@@ -50,6 +57,7 @@ class ConnectionPool:
             deadline: By when the answer has to be here.
             max_body: The largest body taken, in bytes.
             repeatable: Whether the request may be sent twice without harm.
+            landing: Where the body of an answer that is 200 goes; None to have it whole.
 
         Raises:
             ModelClosed: The pool was closed before the call, or during it.
@@ -58,13 +66,13 @@ class ConnectionPool:
         connection = self._take_idle()
         if connection is not None:
             try:
-                return self._exchange(connection, request, deadline, max_body)
+                return self._exchange(connection, request, deadline, max_body, landing)
             except Unavailable:
                 # An incomplete request is not acted on.
                 safe = repeatable or not connection.request_sent
                 if connection.answering or not safe:
                     raise
-        return self._exchange(self._connect(deadline), request, deadline, max_body)
+        return self._exchange(self._connect(deadline), request, deadline, max_body, landing)
 
     def close(self) -> None:
         """Close all connections; calls in flight fail. May be called more than once."""
@@ -91,10 +99,11 @@ class ConnectionPool:
         request: Sequence[Buffer],
         deadline: Deadline,
         max_body: int,
+        landing: Landing | None,
     ) -> HTTPResponse:
         kept = False
         try:
-            response = connection.exchange(request, deadline, max_body)
+            response = connection.exchange(request, deadline, max_body, landing)
             kept = self._put_back(connection)
             return response
         except InferError as exc:
