@@ -107,13 +107,7 @@ class RequestWriter:
             }
             for name, shape, size in tensors
         ]
-        text = _dump(message)
-        length = len(text) + sum(size for _, _, size in tensors)
-        kind = b"%b: %d\r\ncontent-type: application/octet-stream" % (
-            HEADER_LENGTH.encode(),
-            len(text),
-        )
-        return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, kind, length, text)
+        return begin_request(head, message, sum(size for _, _, size in tensors))
 
     def _in_json(self, request: InferRequest, head: bytes) -> bytes:
         """A whole request, whose tensors are in the JSON object."""
@@ -131,9 +125,28 @@ class RequestWriter:
             }
             for name, array in request.inputs.items()
         ]
-        text = _dump(message)
-        kind = b"content-type: application/json"
-        return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, kind, len(text), text)
+        return begin_request(head, message, None)
+
+
+def begin_request(head: bytes, message: Mapping[str, Any], tensors: int | None) -> bytes:
+    """All of a request but the bytes of its tensors.
+
+    Args:
+        head: The lines of the head but for those that describe the body.
+        message: The JSON object.
+        tensors: How many bytes of tensors follow; None where tensors are in the JSON object.
+
+    Raises:
+        InvalidInput: The object has something that JSON cannot carry.
+    """
+    text = _dump(message)
+    lines = [b"%bcontent-length: %d" % (head, len(text) + (tensors or 0))]
+    if tensors is None:
+        lines.append(b"content-type: application/json")
+    else:
+        lines.append(b"content-type: application/octet-stream")
+        lines.append(b"%b: %d" % (HEADER_LENGTH.encode(), len(text)))
+    return b"\r\n".join([*lines, b"", text])
 
 
 def _dump(header: Mapping[str, Any]) -> bytes:
