@@ -23,8 +23,13 @@ from infer_backends.plugin import Array, DataType, InvalidInput, ProtocolError, 
 
 _LENGTH = struct.Struct("<I")
 _FLOATS = frozenset({DataType.FP32, DataType.FP64})
-# Whether the elements in memory are what travels.
-_IS_PLAIN = {dtype: dtype is not DataType.BYTES and sys.byteorder == "little" for dtype in DataType}
+# The dtypes of arrays whose memory is what travels. BF16 is not among them: its dtype is in a
+# package that need not be there.
+_AS_ON_THE_WIRE = {
+    dtype.numpy_dtype: dtype
+    for dtype in DataType
+    if sys.byteorder == "little" and dtype not in {DataType.BYTES, DataType.BF16}
+}
 # NumPy 1.x arrays have at most 32 dimensions.
 _MAX_RANK = 32
 
@@ -49,8 +54,8 @@ def encode(array: Array, dtype: DataType) -> bytes | memoryview:
     Raises:
         InvalidInput: The array is not of this datatype.
     """
-    if array.dtype is dtype.numpy_dtype and array.flags.c_contiguous and _IS_PLAIN[dtype]:
-        return array.reshape(-1).view(np.uint8).data if array.size else b""
+    if _AS_ON_THE_WIRE.get(array.dtype) is dtype and array.flags.c_contiguous:
+        return byte_view(array) if array.size else b""
     if DataType.from_numpy(array.dtype) is not dtype:
         raise InvalidInput(f"an array of dtype {array.dtype} cannot be sent as {dtype}")
     if array.size == 0:
@@ -88,9 +93,9 @@ def decode(
     check_size(raw.nbytes, dtype, shape, name)
     if dtype is DataType.BYTES:
         return _fill(_decode_elements(raw, math.prod(shape), name), shape, name)
-    array = make_room(shape, dtype, name)
+    array = make_room(shape, dtype.numpy_dtype, name)
     if raw.nbytes:
-        array.reshape(-1).view(np.uint8)[:] = np.frombuffer(raw, np.uint8)
+        byte_view(array)[:] = raw
     return settle(array, dtype)
 
 
@@ -118,16 +123,24 @@ def check_size(size: int, dtype: DataType, shape: tuple[int, ...], name: str) ->
             raise _wrong_length(name, dtype, shape, str(expected), size)
 
 
-def make_room(shape: tuple[int, ...], dtype: DataType, name: str) -> Array:
+def byte_view(array: Array) -> memoryview:
+    """The memory of an array that is C-contiguous, in native byte order, and not empty."""
+    if array.dtype.kind == "V":
+        # The dtype of BF16 has no buffer format.
+        array = array.view(np.uint16)
+    return array.data.cast("B")
+
+
+def make_room(shape: tuple[int, ...], dtype: np.dtype[np.generic], name: str) -> Array:
     """An array whose memory the binary form of a tensor can be received into.
 
-    Not for ``BYTES``. :func:`settle` makes it right when the bytes are there.
+    :func:`settle` makes it right when the bytes are there.
 
     Raises:
         ProtocolError: There is no array of this shape.
     """
     try:
-        return np.empty(shape, dtype.numpy_dtype)
+        return np.empty(shape, dtype)
     except (ValueError, OverflowError) as exc:
         # A dimension of 0 lets the others be anything, and NumPy multiplies those too.
         raise ProtocolError(f"output {name!r} has the impossible shape {list(shape)}") from exc
@@ -236,13 +249,13 @@ def _count(shape: tuple[int, ...], name: str) -> int:
 
 
 def _fill(elements: Sequence[bytes], shape: tuple[int, ...], name: str) -> Array:
-    array = make_room(shape, DataType.BYTES, name)
+    array = make_room(shape, np.dtype(object), name)
     array.reshape(-1)[:] = elements
     return array
 
 
 def _fill_numbers(elements: list[Any], dtype: DataType, shape: tuple[int, ...], name: str) -> Array:
-    array = make_room(shape, dtype, name)
+    array = make_room(shape, dtype.numpy_dtype, name)
     array.reshape(-1)[:] = np.array(elements, dtype.numpy_dtype)
     return array
 

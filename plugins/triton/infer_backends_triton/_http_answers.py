@@ -24,6 +24,7 @@ from infer_backends.plugin import (
     TensorSpec,
 )
 from infer_backends_triton._codec import (
+    byte_view,
     check_size,
     decode,
     from_json,
@@ -46,12 +47,14 @@ class _Output:
         spec: What the model's metadata says of it.
         shape: Its shape in this answer.
         size: The length of its binary form, in bytes; None when it is in the JSON object.
+        room: The shape and the dtype of the array that this is received into.
         data: Its elements where they are in the JSON object.
     """
 
     spec: TensorSpec
     shape: tuple[int, ...]
     size: int | None
+    room: tuple[tuple[int, ...], np.dtype[np.generic]]
     data: Any
 
 
@@ -169,10 +172,10 @@ class Answer:
                     f"output {output.spec.name!r} should have {size} bytes; {left} are there"
                 )
             left -= size
-            array = _make_room(output, size)
+            array = _make_room(output)
             arrays.append(array)
             if size:
-                views.append(array.reshape(-1).view(np.uint8).data)
+                views.append(byte_view(array))
         if left:
             raise ProtocolError(f"the answer has {left} bytes that belong to no output")
         self._arrays = arrays
@@ -216,15 +219,14 @@ class Answer:
             raise ProtocolError(f"the answer lacks the output {missing[0]!r}")
 
 
-def _make_room(output: _Output, size: int) -> Array:
+def _make_room(output: _Output) -> Array:
     """The memory that an output's bytes are received into; none is taken before they arrive."""
-    spec = output.spec
     try:
-        if spec.dtype is DataType.BYTES:
-            return np.empty(size, np.uint8)
-        return make_room(output.shape, spec.dtype, spec.name)
+        return make_room(*output.room, output.spec.name)
     except MemoryError as exc:
-        raise TooLarge(f"there is no memory for output {spec.name!r} of {size} bytes") from exc
+        raise TooLarge(
+            f"there is no memory for output {output.spec.name!r} of {output.size} bytes"
+        ) from exc
 
 
 def _finish(output: _Output, array: Array) -> Array:
@@ -236,6 +238,7 @@ def _finish(output: _Output, array: Array) -> Array:
     return settle(array, output.spec.dtype)
 
 
+@lru_cache(_KNOWN_HEADERS)
 def _check_prefix(text: str, length: int | None) -> int:
     prefix = parse_length(text, HEADER_LENGTH)
     if length is not None and prefix > length:
@@ -256,9 +259,12 @@ def _read_outputs(
             raise ProtocolError(f"the answer has the output {spec.name!r} twice")
         shape = _read_shape(entry, spec.name)
         size = _binary_size(entry, spec.name)
+        room = shape, spec.dtype.numpy_dtype
         if size is not None:
             check_size(size, spec.dtype, shape, spec.name)
-        outputs[spec.name] = _Output(spec, shape, size, entry.get("data"))
+            if spec.dtype is DataType.BYTES:
+                room = (size,), np.dtype(np.uint8)
+        outputs[spec.name] = _Output(spec, shape, size, room, entry.get("data"))
     return tuple(outputs.values())
 
 
