@@ -188,8 +188,9 @@ class _TimedStream:
 
 
 def _wait(poller: select.poll, deadline: Deadline) -> None:
-    """Wait until the socket is ready, or for an hour: whoever waits tries, and waits again."""
-    poller.poll(1000 * min(_time_left(deadline), _LONGEST_WAIT))
+    """Wait until the socket is ready."""
+    while not poller.poll(1000 * min(_time_left(deadline), _LONGEST_WAIT)):
+        pass
 
 
 def _time_left(deadline: Deadline) -> float:
