@@ -195,6 +195,22 @@ def test_a_deadline_of_a_year_is_no_overflow() -> None:
             stream.close()
 
 
+def test_what_comes_slowly_is_taken_before_much_of_it_is_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    stream = make_stream(near)
+    try:
+        with far:
+            far.sendall(b"x" * 100_000)
+            received = bytearray(1_000_000)
+            with pytest.raises(TimeoutError):
+                stream.receive_into(memoryview(received), Deadline.after(1))
+        assert received.startswith(b"x" * 100_000)
+    finally:
+        stream.close()
+
+
 def test_many_tensors_are_sent_in_one_request() -> None:
     with faulty_server() as server:
         names = [f"x{number}" for number in range(200)]

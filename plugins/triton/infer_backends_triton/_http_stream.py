@@ -22,8 +22,9 @@ _MAX_VIEWS = 64
 # In seconds; poll's own limit is 24 days.
 _LONGEST_WAIT = 3600.0
 # Servers write in small pieces (Triton: 16 KiB), and waking up for each of them costs more than
-# copying it.
+# copying it. What does not come so fast, or is more than the system holds, is taken as it comes.
 _LOW_WATER = 256 * 1024
+_PATIENCE = 0.1
 
 
 class Stream(Protocol):
@@ -85,6 +86,7 @@ class _PolledStream:
             raise TimeoutError
         while True:
             try:
+                # After a wait that was too short there is no room yet, which does no harm.
                 sent = self._sock.sendmsg(views[:_MAX_VIEWS])
             except BlockingIOError:
                 sent = 0
@@ -94,11 +96,12 @@ class _PolledStream:
                 return
             if sent:
                 views[0] = memoryview(views[0])[sent:]
-            _wait(self._writable, deadline)
+            _wait(self._writable, deadline, _LONGEST_WAIT)
 
     def receive(self, deadline: Deadline) -> bytes:
         while True:
-            _wait(self._readable, deadline)
+            if not _wait(self._readable, deadline, _LONGEST_WAIT):
+                continue
             try:
                 return self._sock.recv(_PIECE)
             except BlockingIOError:
@@ -106,10 +109,12 @@ class _PolledStream:
 
     def receive_into(self, view: memoryview, deadline: Deadline) -> int:
         start, size = 0, len(view)
+        low_water, longest = (_LOW_WATER, _PATIENCE) if size > _PIECE else (1, _LONGEST_WAIT)
         while start < size:
-            if size > _PIECE:
-                self._wake_at(min(size - start, _LOW_WATER))
-            _wait(self._readable, deadline)
+            self._wake_at(min(size - start, low_water))
+            if not _wait(self._readable, deadline, longest):
+                low_water, longest = 1, _LONGEST_WAIT
+                continue
             try:
                 got = self._sock.recv_into(view[start:])
             except BlockingIOError:
@@ -187,10 +192,9 @@ class _TimedStream:
         self._sock.close()
 
 
-def _wait(poller: select.poll, deadline: Deadline) -> None:
-    """Wait until the socket is ready."""
-    while not poller.poll(1000 * min(_time_left(deadline), _LONGEST_WAIT)):
-        pass
+def _wait(poller: select.poll, deadline: Deadline, longest: float) -> bool:
+    """Wait for the socket, for ``longest`` seconds at most; whether it is ready."""
+    return bool(poller.poll(1000 * min(_time_left(deadline), longest)))
 
 
 def _time_left(deadline: Deadline) -> float:
