@@ -133,24 +133,6 @@ def test_an_answer_that_does_not_hold_together_is_a_protocol_error(
     assert words in str(error)
 
 
-def test_bytes_after_the_tensors_are_a_protocol_error() -> None:
-    header = json.dumps(
-        {
-            "outputs": [
-                {
-                    "name": "y",
-                    "datatype": "FP32",
-                    "shape": [1],
-                    "parameters": {"binary_data_size": 4},
-                }
-            ]
-        }
-    ).encode()
-    body = header + b"\0" * 6
-    error = failure(http_answer(body, headers={"Inference-Header-Content-Length": len(header)}))
-    assert "2 bytes that belong to no output" in str(error)
-
-
 @pytest.mark.parametrize("cut", [5, 30, len(GOOD) - 1])
 def test_a_server_that_goes_away_in_the_middle_of_its_answer_is_unavailable(cut: int) -> None:
     error = failure(GOOD[:cut], then_close=True)

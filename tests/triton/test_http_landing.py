@@ -141,6 +141,13 @@ def test_lengths_that_contradict_each_other_are_refused_without_waiting_for_the_
                 backend.infer(a_request(timeout=20))
 
 
+def test_bytes_after_the_tensors_are_a_protocol_error() -> None:
+    with faulty_server(saying(claiming(4, 6) + b"\0" * 6)) as server:
+        with opened(server.url) as backend:
+            with pytest.raises(ProtocolError, match="2 bytes that belong to no output"):
+                backend.infer(a_request())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems measure memory otherwise")
 def test_a_large_answer_that_is_only_announced_takes_no_memory() -> None:
     size = 2**30
