@@ -151,7 +151,7 @@ def settle(array: Array, dtype: DataType) -> Array:
     if dtype is DataType.BOOL:
         # Any byte may stand for true on the wire; in a NumPy bool only 1 may.
         received = array.view(np.uint8)
-        np.minimum(received, 1, out=received)
+        np.minimum(received, np.uint8(1), out=received)
     elif sys.byteorder == "big":
         (array.view(np.uint16) if dtype is DataType.BF16 else array).byteswap(inplace=True)
     return array
