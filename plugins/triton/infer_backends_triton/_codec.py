@@ -23,6 +23,8 @@ from infer_backends.plugin import Array, DataType, InvalidInput, ProtocolError, 
 
 _LENGTH = struct.Struct("<I")
 _FLOATS = frozenset({DataType.FP32, DataType.FP64})
+# Whether the elements in memory are what travels.
+_IS_PLAIN = {dtype: dtype is not DataType.BYTES and sys.byteorder == "little" for dtype in DataType}
 # NumPy 1.x arrays have at most 32 dimensions.
 _MAX_RANK = 32
 
@@ -47,6 +49,8 @@ def encode(array: Array, dtype: DataType) -> bytes | memoryview:
     Raises:
         InvalidInput: The array is not of this datatype.
     """
+    if array.dtype is dtype.numpy_dtype and array.flags.c_contiguous and _IS_PLAIN[dtype]:
+        return array.reshape(-1).view(np.uint8).data if array.size else b""
     if DataType.from_numpy(array.dtype) is not dtype:
         raise InvalidInput(f"an array of dtype {array.dtype} cannot be sent as {dtype}")
     if array.size == 0:
