@@ -18,6 +18,7 @@ from infer_backends.plugin import (
     OpenOptions,
     UnsupportedOperation,
 )
+from infer_backends_triton._allocator import expect
 from infer_backends_triton._discovery import choose_model
 from infer_backends_triton._grpc_channel import GrpcConnection
 from infer_backends_triton._grpc_messages import parse, serialise, to_mapping
@@ -77,11 +78,13 @@ class GrpcBackend:
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline."""
         answer = self._ask(request)
+        expect(len(answer))
         return self._responses.read(answer, request)
 
     def _ask(self, request: InferRequest) -> bytes:
         # A function of its own, so that the message is gone when its answer is read.
         message = self._requests.build(request)
+        expect(len(message))
         return self._connection.call("ModelInfer", message, request.deadline, request.headers)
 
     def ready(self, deadline: Deadline) -> bool:
