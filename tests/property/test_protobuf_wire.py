@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
-from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from infer_backends.plugin import DataType, InferError, ModelMetadata, TensorSpec
 from infer_backends_triton import _grpc_responses
+from infer_backends_triton._grpc_messages import NO_MESSAGE
 from infer_backends_triton._grpc_responses import InferResponses
 from infer_backends_triton._protobuf_wire import field_prefix, split_off
 from tests.triton.grpc_fakes import a_request
@@ -105,7 +105,7 @@ def parsed(message: bytes) -> Any:
     """What protobuf makes of it; None if it is no message."""
     try:
         return service_pb2.ModelInferResponse.FromString(message)
-    except DecodeError:
+    except NO_MESSAGE:
         return None
 
 

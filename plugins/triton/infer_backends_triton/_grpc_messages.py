@@ -10,6 +10,8 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 
 from infer_backends.plugin import InvalidInput, ParameterValue, ProtocolError
 
+#: What bytes raise that are no message; the second where protobuf is without its C extension.
+NO_MESSAGE = (DecodeError, UnicodeError)
 #: The most bytes that one protobuf message may have.
 MAX_MESSAGE_BYTES = 2**31 - 1
 
@@ -38,7 +40,7 @@ def parse(kind: type[Any], answer: bytes, url: str) -> Any:
     """
     try:
         return kind.FromString(answer)
-    except DecodeError as exc:
+    except NO_MESSAGE as exc:
         raise ProtocolError(
             f"{url} answered with {len(answer)} bytes that are no {kind.DESCRIPTOR.name}"
         ) from exc

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from infer_backends.plugin import (
     Array,
@@ -26,7 +25,7 @@ from infer_backends.plugin import (
     TensorSpec,
 )
 from infer_backends_triton._codec import decode
-from infer_backends_triton._grpc_messages import parse, read_parameters
+from infer_backends_triton._grpc_messages import NO_MESSAGE, parse, read_parameters
 from infer_backends_triton._grpc_runtime import service_pb2
 from infer_backends_triton._protobuf_wire import split_off
 
@@ -141,7 +140,7 @@ class InferResponses:
             try:
                 read = self._known_head if len(rest) <= _MAX_KNOWN_HEAD else _parse_head
                 return read(rest), raws
-            except DecodeError:
+            except NO_MESSAGE:
                 # What follows says so, of the whole answer.
                 pass
         message = parse(service_pb2.ModelInferResponse, answer, self._url)
