@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ from infer_backends_triton._grpc_fork import ForkGate
 
 URL = Callable[..., str]
 SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
+
+
+@contextmanager
+def a_call(gate: ForkGate) -> Iterator[None]:
+    generation = gate.enter()
+    try:
+        yield
+    finally:
+        gate.leave(generation)
 
 
 def run(
@@ -72,7 +82,7 @@ def test_calls_wait_while_the_process_forks() -> None:
     entered = threading.Event()
 
     def call() -> None:
-        with gate.call():
+        with a_call(gate):
             entered.set()
 
     caller = threading.Thread(target=call)
@@ -91,7 +101,7 @@ def test_calls_wait_until_the_last_of_several_forks_is_over() -> None:
     entered = threading.Event()
 
     def call() -> None:
-        with gate.call():
+        with a_call(gate):
             entered.set()
 
     caller = threading.Thread(target=call)
@@ -107,7 +117,7 @@ def test_a_fork_waits_for_the_calls_in_flight() -> None:
     finish, started = threading.Event(), threading.Event()
 
     def call() -> None:
-        with gate.call():
+        with a_call(gate):
             started.set()
             assert finish.wait(10)
 
@@ -120,21 +130,21 @@ def test_a_fork_waits_for_the_calls_in_flight() -> None:
     assert finish.is_set()
     assert time.monotonic() - begun < 30
     gate.after_in_child()
-    with gate.call():
+    with a_call(gate):
         pass
     caller.join()
 
 
 def test_a_fork_within_a_call_leaves_the_childs_count_at_nothing() -> None:
     gate = ForkGate(supported=True, drain=0)
-    with gate.call():
+    with a_call(gate):
         gate.before()
         gate.after_in_child()
-        with pytest.raises(UnsupportedOperation, match="in flight"), gate.call():
+        with pytest.raises(UnsupportedOperation, match="in flight"), a_call(gate):
             pass
     gate.before()
     gate.after_in_child()
-    with pytest.raises(UnsupportedOperation, match="in flight"), gate.call():
+    with pytest.raises(UnsupportedOperation, match="in flight"), a_call(gate):
         pass
 
 
@@ -142,9 +152,9 @@ def test_a_process_that_never_used_grpc_forks_freely() -> None:
     gate = ForkGate(supported=False)
     gate.before()
     gate.after_in_child()
-    with gate.call():
+    with a_call(gate):
         pass
     gate.before()
     gate.after_in_child()
-    with pytest.raises(UnsupportedOperation, match=SUPPORT), gate.call():
+    with pytest.raises(UnsupportedOperation, match=SUPPORT), a_call(gate):
         pass

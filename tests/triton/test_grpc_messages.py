@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import math
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from tritonclient.grpc import service_pb2
 
 from infer_backends.plugin import (
@@ -25,7 +28,8 @@ from infer_backends.plugin import (
 from infer_backends_triton._discovery import choose_model
 from infer_backends_triton._grpc_channel import channel_options, receive_limit
 from infer_backends_triton._grpc_headers import to_grpc_metadata
-from infer_backends_triton._grpc_messages import build_infer_request, read_infer_response
+from infer_backends_triton._grpc_requests import InferRequests
+from infer_backends_triton._grpc_responses import InferResponses
 from infer_backends_triton._settings import ConnectionSettings
 from tests.triton.grpc_fakes import a_request, make_options
 
@@ -36,6 +40,7 @@ METADATA = ModelMetadata(
     inputs=(TensorSpec("x", DataType.FP32, (-1,)),),
     outputs=(TensorSpec("y", DataType.FP32, (-1,)), TensorSpec("z", DataType.BYTES, (-1,))),
 )
+RESPONSES = InferResponses(METADATA, "grpc://h/m")
 
 tensors: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
@@ -54,7 +59,7 @@ tensors: st.SearchStrategy[dict[str, Any]] = st.builds(
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_raise_anything_but_the_librarys_errors(answer: bytes) -> None:
     with suppress(InferError):
-        read_infer_response(answer, a_request(), METADATA, "grpc://h/m")
+        RESPONSES.read(answer, a_request())
 
 
 @given(st.lists(tensors, max_size=3), st.lists(st.binary(max_size=12), max_size=3))
@@ -63,9 +68,7 @@ def test_no_message_raises_anything_but_the_librarys_errors(
 ) -> None:
     message = service_pb2.ModelInferResponse(outputs=outputs, raw_output_contents=raw)
     try:
-        response = read_infer_response(
-            message.SerializeToString(), a_request(), METADATA, "grpc://h/m"
-        )
+        response = RESPONSES.read(message.SerializeToString(), a_request())
     except InferError:
         return
     assert list(response.outputs) == ["y", "z"]
@@ -76,7 +79,7 @@ def test_no_message_raises_anything_but_the_librarys_errors(
 def test_a_request_says_all_that_it_was_told() -> None:
     request = a_request(outputs=("z", "y"), request_id="r", parameters={"priority": 1})
     message = service_pb2.ModelInferRequest.FromString(
-        build_infer_request(request, METADATA, "named", "3")
+        InferRequests(METADATA, "named", "3").build(request)
     )
     assert (message.model_name, message.model_version, message.id) == ("named", "3", "r")
     assert [output.name for output in message.outputs] == ["z", "y"]
@@ -84,6 +87,57 @@ def test_a_request_says_all_that_it_was_told() -> None:
     (tensor,) = message.inputs
     assert (tensor.name, tensor.datatype, list(tensor.shape)) == ("x", "FP32", [2])
     assert list(message.raw_input_contents) == [np.array([1, 2], "<f4").tobytes()]
+
+
+@given(
+    shapes=st.lists(hnp.array_shapes(min_dims=0, min_side=0, max_side=3), min_size=2, max_size=2),
+    outputs=st.none() | st.permutations(["y", "z"]).map(tuple),
+    request_id=st.text(max_size=3),
+    parameters=st.dictionaries(st.text(max_size=3), st.booleans() | st.floats(allow_nan=False)),
+)
+def test_a_request_is_the_message_that_protobuf_would_build(
+    shapes: list[tuple[int, ...]],
+    outputs: tuple[str, ...] | None,
+    request_id: str,
+    parameters: dict[str, bool | float],
+) -> None:
+    x = np.arange(math.prod(shapes[0]), dtype=np.float32).reshape(shapes[0])
+    words = np.full(shapes[1], b"word", object)
+    request = a_request(
+        inputs={"w": words, "x": x}, outputs=outputs, request_id=request_id, parameters=parameters
+    )
+    expected = service_pb2.ModelInferRequest(
+        model_name="m",
+        model_version="1",
+        id=request_id,
+        outputs=[{"name": name} for name in outputs or ()],
+        raw_input_contents=[b"\4\0\0\0word" * words.size, x.tobytes()],
+    )
+    expected.inputs.add(name="w", datatype="BYTES", shape=shapes[1])
+    expected.inputs.add(name="x", datatype="FP32", shape=shapes[0])
+    for name, value in parameters.items():
+        kind = "bool_param" if isinstance(value, bool) else "double_param"
+        setattr(expected.parameters[name], kind, value)
+    words_first = (TensorSpec("w", DataType.BYTES, ()), TensorSpec("x", DataType.FP32, ()))
+    requests = InferRequests(replace(METADATA, inputs=words_first), "m", "1")
+    for _ in range(2):
+        assert service_pb2.ModelInferRequest.FromString(requests.build(request)) == expected
+
+
+def test_equal_answers_share_nothing_that_a_caller_may_change() -> None:
+    message = service_pb2.ModelInferResponse(raw_output_contents=[bytes(4), b""])
+    message.outputs.add(name="y", datatype="FP32", shape=[1])
+    message.outputs.add(name="z", datatype="BYTES", shape=[0])
+    message.parameters["p"].bool_param = True
+    answer = message.SerializeToString()
+    first, second = (RESPONSES.read(answer, a_request()) for _ in range(2))
+    first.outputs["y"][0] = 5
+    assert isinstance(first.parameters, dict)
+    first.parameters.clear()
+    third = RESPONSES.read(answer, a_request())
+    for response in (second, third):
+        assert response.outputs["y"].tolist() == [0]
+        assert response.parameters == {"p": True}
 
 
 @given(value=st.binary(), padded=st.booleans())

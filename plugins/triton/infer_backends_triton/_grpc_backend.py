@@ -18,15 +18,12 @@ from infer_backends.plugin import (
     OpenOptions,
     UnsupportedOperation,
 )
+from infer_backends_triton._allocator import expect
 from infer_backends_triton._discovery import choose_model
 from infer_backends_triton._grpc_channel import GrpcConnection
-from infer_backends_triton._grpc_messages import (
-    build_infer_request,
-    parse,
-    read_infer_response,
-    serialise,
-    to_mapping,
-)
+from infer_backends_triton._grpc_messages import parse, serialise, to_mapping
+from infer_backends_triton._grpc_requests import InferRequests
+from infer_backends_triton._grpc_responses import InferResponses
 from infer_backends_triton._grpc_runtime import service_pb2
 from infer_backends_triton._metadata import read_metadata
 from infer_backends_triton._settings import ConnectionSettings
@@ -49,6 +46,8 @@ class GrpcBackend:
         self._model = model
         self._version = version
         self._url = url
+        self._requests = InferRequests(metadata, model, version)
+        self._responses = InferResponses(metadata, url)
 
     @classmethod
     def open(cls, url: ModelURL, options: OpenOptions) -> GrpcBackend:
@@ -78,9 +77,15 @@ class GrpcBackend:
 
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline."""
-        message = build_infer_request(request, self._metadata, self._model, self._version)
-        answer = self._connection.call("ModelInfer", message, request.deadline, request.headers)
-        return read_infer_response(answer, request, self._metadata, self._url)
+        answer = self._ask(request)
+        expect(len(answer))
+        return self._responses.read(answer, request)
+
+    def _ask(self, request: InferRequest) -> bytes:
+        # A function of its own, so that the message is gone when its answer is read.
+        message = self._requests.build(request)
+        expect(len(message))
+        return self._connection.call("ModelInfer", message, request.deadline, request.headers)
 
     def ready(self, deadline: Deadline) -> bool:
         """Whether the server says that the model is ready; False when it says nothing."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from infer_backends.plugin import (
@@ -76,6 +75,7 @@ class GrpcConnection:
 
     def __init__(self, settings: ConnectionSettings, *, gate: ForkGate = GATE) -> None:
         self._settings = settings
+        self._asking = f"asking {settings.url}"
         self._gate = gate
         self._metadata = to_grpc_metadata(settings.headers, InvalidURL)
         self._credentials = channel_credentials(settings)
@@ -105,66 +105,70 @@ class GrpcConnection:
         Raises:
             InferError: Whatever went wrong.
         """
-        extra = to_grpc_metadata(headers, InvalidInput) if headers else ()
-        with self._gate.call(), self._link() as link:
-            remaining = deadline.require(f"asking {self._settings.url}")
-            cause: BaseException | None
+        metadata = self._metadata
+        if headers:
+            metadata += to_grpc_metadata(headers, InvalidInput)
+        generation = self._gate.enter()
+        try:
+            link = self._take()
             try:
-                return link.method(method)(
-                    message,
-                    timeout=min(remaining, _LONGEST_CALL),
-                    metadata=self._metadata + extra,
-                )
-            except grpc.RpcError as exc:
-                error, cause = self._failure(exc, headers or {})
-            except ValueError as exc:
-                # What grpc raises for a channel that was closed in the meantime.
-                error, cause = self._closed_error(), exc
-            if isinstance(error, _MENDED_BY_RECONNECTING):
-                self._retire(link)
-            # Not raised where the foreign exception is being handled: it would be the context.
-            raise error from cause
+                remaining = deadline.require(self._asking)
+                cause: BaseException | None
+                try:
+                    return link.method(method)(
+                        message, timeout=min(remaining, _LONGEST_CALL), metadata=metadata
+                    )
+                except grpc.RpcError as exc:
+                    error, cause = self._failure(exc, headers or {})
+                except ValueError as exc:
+                    # What grpc raises for a channel that was closed in the meantime.
+                    error, cause = self._closed_error(), exc
+                if isinstance(error, _MENDED_BY_RECONNECTING):
+                    self._retire(link)
+                # Not raised where the foreign exception is being handled: it would be the context.
+                raise error from cause
+            finally:
+                self._put_back(link)
+        finally:
+            self._gate.leave(generation)
 
     def close(self) -> None:
         """Cancel the calls in flight, and disconnect."""
-        with self._locked():
+        with self._current_lock():
             self._closed = True
             links, self._links, self._current = self._links, set(), None
         for link in links:
             self._disconnect(link)
 
-    @contextmanager
-    def _link(self) -> Iterator[_Link]:
-        with self._locked():
+    def _take(self) -> _Link:
+        """The channel to use, which :meth:`_put_back` wants back."""
+        with self._current_lock():
             if self._closed:
                 raise self._closed_error()
+            generation = self._gate.generation
             link = self._current
-            if link is None or link.generation != self._gate.generation:
-                link = self._current = _Link(self._open(), self._gate.generation)
+            if link is None or link.generation != generation:
+                link = self._current = _Link(self._open(), generation)
                 _of_the_parent.extend(self._foreign())
-                self._links = {
-                    known for known in self._links if known.generation == link.generation
-                }
+                self._links = {known for known in self._links if known.generation == generation}
                 self._links.add(link)
             link.calls += 1
-        try:
-            yield link
-        finally:
-            with self._locked():
-                link.calls -= 1
-                unused = link.retired and link.calls == 0 and link in self._links
-                if unused:
-                    self._links.discard(link)
-            if unused:
-                self._disconnect(link)
+        return link
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _put_back(self, link: _Link) -> None:
+        with self._current_lock():
+            link.calls -= 1
+            unused = link.retired and link.calls == 0 and link in self._links
+            if unused:
+                self._links.discard(link)
+        if unused:
+            self._disconnect(link)
+
+    def _current_lock(self) -> threading.Lock:
         if self._lock_generation != self._gate.generation:
             # Another thread may have held the lock when this process was forked.
             self._lock_generation, self._lock = self._gate.generation, threading.Lock()
-        with self._lock:
-            yield
+        return self._lock
 
     def _foreign(self) -> list[_Link]:
         return [link for link in self._links if link.generation != self._gate.generation]
@@ -179,7 +183,7 @@ class GrpcConnection:
 
     def _retire(self, link: _Link) -> None:
         """Have the next call make a channel of its own; this one is closed when it is unused."""
-        with self._locked():
+        with self._current_lock():
             link.retired = True
             if self._current is link:
                 self._current = None

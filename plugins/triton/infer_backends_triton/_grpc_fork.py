@@ -16,8 +16,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from infer_backends.plugin import UnsupportedOperation
 from infer_backends_triton._grpc_runtime import handle_at_fork, ignore_at_fork
@@ -63,49 +62,52 @@ class ForkGate:
 
     def _reset(self) -> None:
         # The lock is reentrant: a signal's handler may fork while its thread is in here.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._in_flight = 0
         # Several threads may be about to fork.
         self._forks = 0
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        """One call of gRPC; it waits while the process forks.
+    def enter(self) -> int:
+        """Begin a call of gRPC; waits while the process forks.
+
+        Returns:
+            What :meth:`leave` wants to be told at the end of the call.
 
         Raises:
             UnsupportedOperation: gRPC cannot be used in this process.
         """
-        with self._changed:
+        with self._lock:
             while self._forks > 0:
                 self._changed.wait()
             if self._refusal is not None:
                 raise UnsupportedOperation(self._refusal)
             self._used = True
             self._in_flight += 1
-            generation = self.generation
-        try:
-            yield
-        finally:
-            # In the child of a fork from a signal's handler the count began anew.
-            if generation == self.generation:
-                with self._changed:
-                    self._in_flight -= 1
-                    if self._forks > 0:
-                        self._changed.notify_all()
+            return self.generation
+
+    def leave(self, generation: int) -> None:
+        """End a call."""
+        # In the child of a fork from a signal's handler the count began anew.
+        if generation == self.generation:
+            with self._lock:
+                self._in_flight -= 1
+                if self._forks > 0:
+                    self._changed.notify_all()
 
     def watch(self, channel: object) -> None:
         """Take note of a new channel; it is forgotten when it is collected."""
-        with self._changed:
+        with self._lock:
             self._channels.add(channel)
 
     def forget(self, channel: object) -> None:
         """The channel is about to be closed."""
-        with self._changed:
+        with self._lock:
             self._channels.discard(channel)
 
     def before(self) -> None:
         """Shut the gate, and wait for calls in flight; in the parent, before a fork."""
-        with self._changed:
+        with self._lock:
             self._forks += 1
             end = self._clock() + self._drain
             while self._in_flight and (left := end - self._clock()) > 0:
@@ -117,7 +119,7 @@ class ForkGate:
 
     def after_in_parent(self) -> None:
         """Open the gate again."""
-        with self._changed:
+        with self._lock:
             self._forks -= 1
             if not self._drained:
                 for channel in self._channels:
