@@ -75,7 +75,7 @@ def build_infer_request(
         for name in request.outputs or ():
             message.outputs.add(name=name)
         for name, value in request.parameters.items():
-            _set_parameter(message.parameters[name], name, value)
+            set_parameter(message.parameters[name], name, value)
     except (UnicodeError, TypeError) as exc:
         raise InvalidInput("the request holds a name that is no Unicode text") from exc
     return _serialise(message, sum(map(len, message.raw_input_contents)))
@@ -116,7 +116,7 @@ def read_infer_response(
     return InferResponse(
         outputs={name: outputs[name] for name in order},
         model_version=message.model_version,
-        parameters=_read_parameters(message.parameters),
+        parameters=read_parameters(message.parameters),
         backend_url=url,
     )
 
@@ -167,7 +167,12 @@ def _too_large(tensor_bytes: int) -> InvalidInput:
     )
 
 
-def _set_parameter(parameter: Any, name: str, value: ParameterValue) -> None:
+def set_parameter(parameter: Any, name: str, value: ParameterValue) -> None:
+    """Give a parameter of a message its value.
+
+    Raises:
+        InvalidInput: The value has no form in the protocol.
+    """
     # bool first: it is an int in Python.
     if isinstance(value, bool):
         parameter.bool_param = value
@@ -186,7 +191,8 @@ def _set_parameter(parameter: Any, name: str, value: ParameterValue) -> None:
         )
 
 
-def _read_parameters(parameters: Mapping[str, Any]) -> dict[str, ParameterValue]:
+def read_parameters(parameters: Mapping[str, Any]) -> dict[str, ParameterValue]:
+    """The values of a message's parameters, by name."""
     read = {}
     for name, parameter in parameters.items():
         choice = parameter.WhichOneof("parameter_choice")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from infer_backends.plugin import (
@@ -39,6 +40,8 @@ from infer_backends_triton._http_pool import ConnectionPool
 from infer_backends_triton._http_wire import parse_length, render_head
 from infer_backends_triton._metadata import read_metadata
 from infer_backends_triton._settings import ConnectionSettings, check_headers, secret_values
+from infer_backends_triton._shared_http import HTTPSharedServer
+from infer_backends_triton._shared_memory import SharedMemory, share
 from infer_backends_triton._status import error_message, http_error
 
 # What a server says of itself and its models is small; max_response_bytes is about tensors.
@@ -79,7 +82,9 @@ class HTTPBackend:
         self._server = server
         self._metadata = metadata
         self._binary = binary
-        self._infer_head = server.render_head("POST", f"{path}/infer", {})
+        self._infer_path = f"{path}/infer"
+        self._infer_head = server.render_head("POST", self._infer_path, {})
+        self._memory: SharedMemory | None = None
 
     @classmethod
     def open(cls, url: ModelURL, options: OpenOptions) -> HTTPBackend:
@@ -113,7 +118,17 @@ class HTTPBackend:
             metadata = read_metadata(parse_object(described, "the model's metadata"), config)
         if not binary:
             _require_json_forms(metadata)
-        return cls(str(url), path, server, metadata, binary=binary)
+        backend = cls(str(url), path, server, metadata, binary=binary)
+        offered = binary and (extensions is None or "system_shared_memory" in extensions)
+        backend._share(url, server, deadline, offered=offered)
+        return backend
+
+    def _share(self, url: ModelURL, server: _Server, deadline: Deadline, *, offered: bool) -> None:
+        ask = partial(_ask, server, self._infer_path, self._infer_head)
+        shared = HTTPSharedServer(ask, server, url.base_path, self._metadata, self._url)
+        self._memory = share(
+            self, shared, self._metadata, server.settings, self._url, deadline, offered=offered
+        )
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -122,26 +137,15 @@ class HTTPBackend:
 
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline."""
+        if self._memory is not None:
+            return self._memory.infer(request, self._infer_inline)
+        return self._infer_inline(request)
+
+    def _infer_inline(self, request: InferRequest) -> InferResponse:
         message = build_infer(request, self._metadata, binary=self._binary)
-        head = self._infer_head
-        if request.headers:
-            _refuse_framing(request.headers, InvalidInput)
-            check_headers(request.headers, InvalidInput)
-            head = self._server.render_head("POST", f"{self._path}/infer", request.headers)
-        response = self._server.exchange(
-            (head + _body_head(message), *message.tensors),
-            request.deadline,
-            headers=request.headers,
-        )
+        body, length = _ask(self._server, self._infer_path, self._infer_head, request, message)
         try:
-            length = response.head.headers.get(HEADER_LENGTH)
-            return read_infer(
-                response.body,
-                None if length is None else parse_length(length, HEADER_LENGTH),
-                request,
-                self._metadata,
-                self._url,
-            )
+            return read_infer(body, length, request, self._metadata, self._url)
         except ProtocolError as exc:
             raise ProtocolError(f"{self._url}: {exc}") from exc
 
@@ -157,6 +161,8 @@ class HTTPBackend:
 
     def close(self) -> None:
         """Close the connections; calls in flight fail. May be called more than once."""
+        if self._memory is not None:
+            self._memory.close()
         self._server.close()
 
 
@@ -180,6 +186,11 @@ class _Server:
         _refuse_framing(settings.headers, InvalidURL)
         self._settings = settings
         self._pool = ConnectionPool(settings)
+
+    @property
+    def settings(self) -> ConnectionSettings:
+        """Where the server is, and how to reach it."""
+        return self._settings
 
     def render_head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
         """The beginning of a request's head; what says how long the body is comes after it."""
@@ -282,6 +293,32 @@ def _naming(url: str) -> Iterator[None]:
         yield
     except ProtocolError as exc:
         raise ProtocolError(f"{url}: {exc}") from exc
+
+
+def _ask(
+    server: _Server, path: str, head: bytes, request: InferRequest, message: InferMessage
+) -> tuple[memoryview, int | None]:
+    """The body of the answer to a message, and the length of the JSON at its beginning.
+
+    Args:
+        server: Whom to ask.
+        path: The path to post to.
+        head: The request's head, where the call has no headers of its own.
+        request: The call.
+        message: What to send.
+    """
+    if request.headers:
+        _refuse_framing(request.headers, InvalidInput)
+        check_headers(request.headers, InvalidInput)
+        head = server.render_head("POST", path, request.headers)
+    response = server.exchange(
+        (head + _body_head(message), *message.tensors), request.deadline, headers=request.headers
+    )
+    length = response.head.headers.get(HEADER_LENGTH)
+    if length is None:
+        return response.body, None
+    with _naming(server.settings.url):
+        return response.body, parse_length(length, HEADER_LENGTH)
 
 
 def _body_head(message: InferMessage) -> bytes:
