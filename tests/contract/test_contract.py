@@ -9,12 +9,17 @@ from typing import ClassVar
 import pytest
 
 from infer_backends.testing import BackendContract
+from infer_backends_triton import _shared_memory
 from infer_backends_triton._local import LocalTriton
 
 
 def url_of(base: str, other: str) -> Callable[[str], str]:
     """BF16 is served by a Python model, since onnxruntime cannot."""
     return lambda name: f"{other if name == 'identity_bf16' else base}/{name}"
+
+
+def insisting(url: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda name: f"{url(name)}?shared_memory=system"
 
 
 class TestTritonHTTP(BackendContract):
@@ -31,6 +36,30 @@ class TestTritonGRPC(BackendContract):
         self, reference_triton: LocalTriton, triton: LocalTriton
     ) -> Callable[[str], str]:
         return url_of(reference_triton.grpc_url, triton.grpc_url)
+
+
+class SharedMemoryContract(BackendContract):
+    """Every tensor that can goes by shared memory, and it is an error if that fails."""
+
+    @pytest.fixture(autouse=True)
+    def everything_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_shared_memory, "THRESHOLD", 1)
+
+
+class TestTritonHTTPSharedMemory(SharedMemoryContract):
+    @pytest.fixture
+    def reference_url(
+        self, reference_triton: LocalTriton, triton: LocalTriton
+    ) -> Callable[[str], str]:
+        return insisting(url_of(reference_triton.http_url, triton.http_url))
+
+
+class TestTritonGRPCSharedMemory(SharedMemoryContract):
+    @pytest.fixture
+    def reference_url(
+        self, reference_triton: LocalTriton, triton: LocalTriton
+    ) -> Callable[[str], str]:
+        return insisting(url_of(reference_triton.grpc_url, triton.grpc_url))
 
 
 class TestOnnxruntime(BackendContract):

@@ -12,6 +12,8 @@ batching_bytes      INPUT BYTES [-1, 2] -> OUTPUT, max_batch_size 4
 add_sub             b, a INT32 [-1, 4] -> sum = b + a, difference = b - a, max_batch_size 8
 optional            INPUT FP32 [-1], optional BIAS FP32 [1] -> OUTPUT = INPUT + BIAS (or + 0)
 slow                SECONDS FP32 [1] -> OUTPUT, the same, after so many seconds
+delayed             INPUT FP32 [-1], SECONDS FP32 [1] -> OUTPUT = INPUT, after so many seconds;
+                    two calls at a time
 failing             KIND BYTES [1]: "exception", "error", "invalid", "unavailable",
                     "not found"; anything else comes back as OUTPUT
 crashing            INPUT FP32 [-1]; the first call ends its process, and its model for good
@@ -92,6 +94,11 @@ seconds = tensor(request, "SECONDS")
 time.sleep(float(seconds[0]))
 return answer(OUTPUT=seconds)"""
 
+_DELAYED = """\
+import time
+time.sleep(float(tensor(request, "SECONDS")[0]))
+return answer(OUTPUT=tensor(request, "INPUT"))"""
+
 _FAILING = """\
 kind = tensor(request, "KIND")
 codes = {
@@ -171,6 +178,7 @@ def write_repository(root: Path, only: Collection[str] = ()) -> Path:
     )
     _write_identity(root, "crashing", "FP32", (-1,), body=_CRASHING)
     _write_labels(root)
+    _write_delayed(root)
     _write_special(root)
     for model in root.iterdir():
         if only and model.name not in only:
@@ -230,6 +238,13 @@ def _write_identity(
 ) -> None:
     tensors = [("INPUT", dtype, dims)], [("OUTPUT", dtype, dims)]
     _write(root, name, *tensors, body, settings, versions)
+
+
+def _write_delayed(root: Path) -> None:
+    inputs = [("INPUT", "FP32", (-1,)), ("SECONDS", "FP32", (1,))]
+    _write(root, "delayed", inputs, [("OUTPUT", "FP32", (-1,))], _DELAYED)
+    config = root / "delayed" / "config.pbtxt"
+    config.write_text(config.read_text().replace("count: 1", "count: 2"))
 
 
 def _write_labels(root: Path) -> None:

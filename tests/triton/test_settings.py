@@ -11,6 +11,8 @@ from infer_backends.plugin import InvalidInput, InvalidURL, ModelURL
 from infer_backends_triton._settings import TRITON_OPTIONS, ConnectionSettings, check_headers
 from tests.triton.http_faults import default_options
 
+TLS = ["ca", "cert", "key"]
+
 
 def read(url: str, **options: Any) -> ConnectionSettings:
     return ConnectionSettings.read(ModelURL.parse(url), default_options(**options))
@@ -105,10 +107,18 @@ def test_ordinary_headers_are_taken() -> None:
 
 
 def test_the_options_of_both_protocols_are_declared() -> None:
-    assert [option.name for option in TRITON_OPTIONS] == ["ca", "cert", "key", "max_response_bytes"]
-    assert TRITON_OPTIONS[-1].default == 2 * 1024**3
+    assert [option.name for option in TRITON_OPTIONS] == [
+        *TLS,
+        "max_response_bytes",
+        "shared_memory",
+    ]
+    largest, shared_memory = TRITON_OPTIONS[-2:]
+    assert largest.default == 2 * 1024**3
     with pytest.raises(InvalidURL):
-        TRITON_OPTIONS[-1].check(0)
+        largest.check(0)
+    assert shared_memory.default == "auto"
+    with pytest.raises(InvalidURL):
+        shared_memory.check("cuda")
 
 
 def test_the_zone_of_an_address_is_nobody_elses_business() -> None:

@@ -21,11 +21,14 @@ from infer_backends.plugin import (
 )
 from infer_backends_triton._status import (
     MESSAGE_LIMIT,
+    RegionError,
+    RegionLost,
+    RegionTaken,
+    RegionTooSmall,
     clean,
     error_message,
     grpc_error,
     http_error,
-    is_region_error,
 )
 
 
@@ -117,8 +120,6 @@ def test_a_grpc_status_is_an_error(code: str, kind: type[InferError]) -> None:
         ("Exceeds maximum queue size", 400, "INTERNAL", Unavailable),
         ("Request timeout expired", 400, "INTERNAL", Unavailable),
         ("request was cancelled", 400, "INVALID_ARGUMENT", Unavailable),
-        ("Unable to find shared memory region: 'r'", 404, "NOT_FOUND", InferenceFailed),
-        ("Invalid offset for shared memory region", 500, "INTERNAL", InferenceFailed),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "[request id: r1] ", "[request id: <id_unknown>] "])
@@ -171,9 +172,46 @@ def test_a_redirect_says_what_to_do() -> None:
     assert "name its target in the URL" in str(http_error(308, "", url="u"))
 
 
-def test_errors_about_regions_are_recognised() -> None:
-    assert is_region_error("Unable to find shared memory region: 'r'")
-    assert not is_region_error("Request for unknown model: 'shared memory region'")
+@pytest.mark.parametrize(
+    ("message", "status", "code", "kind"),
+    [
+        ("Unable to find shared memory region: 'r'", 404, "NOT_FOUND", RegionLost),
+        ("shared memory region 'r' already in manager", 400, "ALREADY_EXISTS", RegionTaken),
+        (
+            "shared memory size specified with the request for output 'y' (3999 bytes) should be "
+            "at least 4000 bytes to hold the results",
+            500,
+            "INTERNAL",
+            RegionTooSmall,
+        ),
+        ("Unable to open shared memory region: '/r'", 500, "INTERNAL", RegionError),
+        (
+            "failed to register shared memory region 'r': invalid args",
+            400,
+            "INVALID_ARGUMENT",
+            RegionError,
+        ),
+        (
+            "Invalid offset + byte size for shared memory region: 'r'",
+            400,
+            "INVALID_ARGUMENT",
+            RegionError,
+        ),
+        ("Invalid shared memory region: '/r'", 500, "INTERNAL", RegionError),
+        (
+            "Cannot unregister shared memory region 'r', it is currently in use.",
+            500,
+            "INTERNAL",
+            RegionError,
+        ),
+        ("Request for unknown model: 'shared memory region'", 400, "NOT_FOUND", ModelNotFound),
+    ],
+)
+def test_what_triton_says_of_regions_is_told_apart(
+    message: str, status: int, code: str, kind: type[InferError]
+) -> None:
+    assert type(http_error(status, message, url="u")) is kind
+    assert type(grpc_error(code, message, url="u")) is kind
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from infer_backends_triton._grpc_responses import InferResponses
 from infer_backends_triton._grpc_runtime import service_pb2
 from infer_backends_triton._metadata import read_metadata
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._shared_grpc import GrpcSharedServer
+from infer_backends_triton._shared_memory import SharedMemory, share
 
 
 class GrpcBackend:
@@ -48,6 +50,7 @@ class GrpcBackend:
         self._url = url
         self._requests = InferRequests(metadata, model, version)
         self._responses = InferResponses(metadata, url)
+        self._memory: SharedMemory | None = None
 
     @classmethod
     def open(cls, url: ModelURL, options: OpenOptions) -> GrpcBackend:
@@ -65,10 +68,22 @@ class GrpcBackend:
                 model = choose_model(index, settings.url, url.version)
             version = url.version or ""
             metadata = _read_metadata(connection, model, version, options.deadline, settings.url)
+            backend = cls(connection, metadata, model=model, version=version, url=str(url))
+            backend._share(settings, options.deadline)
         except BaseException:
             connection.close()
             raise
-        return cls(connection, metadata, model=model, version=version, url=str(url))
+        return backend
+
+    def _share(self, settings: ConnectionSettings, deadline: Deadline) -> None:
+        shared = GrpcSharedServer(
+            self._connection,
+            self._metadata,
+            model=self._model,
+            version=self._version,
+            url=self._url,
+        )
+        self._memory = share(self, shared, self._metadata, settings, self._url, deadline)
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -77,6 +92,11 @@ class GrpcBackend:
 
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline."""
+        if self._memory is not None:
+            return self._memory.infer(request, self._infer_inline)
+        return self._infer_inline(request)
+
+    def _infer_inline(self, request: InferRequest) -> InferResponse:
         answer = self._ask(request)
         expect(len(answer))
         return self._responses.read(answer, request)
@@ -100,6 +120,8 @@ class GrpcBackend:
 
     def close(self) -> None:
         """Disconnect; calls in flight raise ``ModelClosed``."""
+        if self._memory is not None:
+            self._memory.close()
         self._connection.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from infer_backends.plugin import (
@@ -34,11 +35,13 @@ from infer_backends_triton._http_messages import (
     server_path,
 )
 from infer_backends_triton._http_pool import ConnectionPool
-from infer_backends_triton._http_requests import RequestWriter
+from infer_backends_triton._http_requests import RequestWriter, begin_request
 from infer_backends_triton._http_stream import Buffer
-from infer_backends_triton._http_wire import render_head
+from infer_backends_triton._http_wire import parse_length, render_head
 from infer_backends_triton._metadata import read_metadata
 from infer_backends_triton._settings import ConnectionSettings, check_headers, secret_values
+from infer_backends_triton._shared_http import HTTPSharedServer
+from infer_backends_triton._shared_memory import SharedMemory, share
 from infer_backends_triton._status import error_message, http_error
 
 # What a server says of itself and its models is small; max_response_bytes is about tensors.
@@ -78,9 +81,11 @@ class HTTPBackend:
         self._path = path
         self._server = server
         self._metadata = metadata
-        head = server.render_head("POST", f"{path}/infer", {})
-        self._writer = RequestWriter(metadata, head, binary=binary)
+        self._infer_path = f"{path}/infer"
+        self._infer_head = server.render_head("POST", self._infer_path, {})
+        self._writer = RequestWriter(metadata, self._infer_head, binary=binary)
         self._reader = AnswerReader(metadata, url)
+        self._memory: SharedMemory | None = None
 
     @classmethod
     def open(cls, url: ModelURL, options: OpenOptions) -> HTTPBackend:
@@ -114,7 +119,17 @@ class HTTPBackend:
             metadata = read_metadata(parse_object(described, "the model's metadata"), config)
         if not binary:
             _require_json_forms(metadata)
-        return cls(str(url), path, server, metadata, binary=binary)
+        backend = cls(str(url), path, server, metadata, binary=binary)
+        offered = binary and (extensions is None or "system_shared_memory" in extensions)
+        backend._share(url, server, deadline, offered=offered)
+        return backend
+
+    def _share(self, url: ModelURL, server: _Server, deadline: Deadline, *, offered: bool) -> None:
+        ask = partial(_ask, server, self._infer_path, self._infer_head)
+        shared = HTTPSharedServer(ask, server, url.base_path, self._metadata, self._url)
+        self._memory = share(
+            self, shared, self._metadata, server.settings, self._url, deadline, offered=offered
+        )
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -123,11 +138,12 @@ class HTTPBackend:
 
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline."""
-        head = None
-        if request.headers:
-            _refuse_framing(request.headers, InvalidInput)
-            check_headers(request.headers, InvalidInput)
-            head = self._server.render_head("POST", f"{self._path}/infer", request.headers)
+        if self._memory is not None:
+            return self._memory.infer(request, self._infer_inline)
+        return self._infer_inline(request)
+
+    def _infer_inline(self, request: InferRequest) -> InferResponse:
+        head = self._server.own_head(self._infer_path, request.headers)
         answer = self._reader.expect(request)
         response = self._server.exchange(
             self._writer.write(request, head),
@@ -154,6 +170,8 @@ class HTTPBackend:
 
     def close(self) -> None:
         """Close the connections; calls in flight fail. May be called more than once."""
+        if self._memory is not None:
+            self._memory.close()
         self._server.close()
 
 
@@ -178,6 +196,11 @@ class _Server:
         self._settings = settings
         self._pool = ConnectionPool(settings)
 
+    @property
+    def settings(self) -> ConnectionSettings:
+        """Where the server is, and how to reach it."""
+        return self._settings
+
     def render_head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
         """The beginning of a request's head; what says how long the body is comes after it."""
         return render_head(
@@ -192,6 +215,18 @@ class _Server:
                 **headers,
             },
         )
+
+    def own_head(self, path: str, headers: Mapping[str, str]) -> bytes | None:
+        """The head of a call that has headers of its own; None for others.
+
+        Raises:
+            InvalidInput: A header cannot be sent, or is not for callers.
+        """
+        if not headers:
+            return None
+        _refuse_framing(headers, InvalidInput)
+        check_headers(headers, InvalidInput)
+        return self.render_head("POST", path, headers)
 
     def exchange(
         self,
@@ -283,6 +318,34 @@ def _naming(url: str) -> Iterator[None]:
         yield
     except ProtocolError as exc:
         raise ProtocolError(f"{url}: {exc}") from exc
+
+
+def _ask(
+    server: _Server,
+    path: str,
+    head: bytes,
+    request: InferRequest,
+    message: Mapping[str, Any],
+    tensors: Sequence[Buffer],
+) -> tuple[memoryview, int | None]:
+    """The body of the answer to a message, and the length of the JSON at its beginning.
+
+    Args:
+        server: Whom to ask.
+        path: The path to post to.
+        head: The request's head, where the call has no headers of its own.
+        request: The call.
+        message: The JSON object to send.
+        tensors: The bytes that follow it; none of them empty.
+    """
+    head = server.own_head(path, request.headers) or head
+    beginning = begin_request(head, message, sum(map(len, tensors)))
+    response = server.exchange([beginning, *tensors], request.deadline, headers=request.headers)
+    length = response.head.headers.get(HEADER_LENGTH)
+    if length is None:
+        return response.body, None
+    with _naming(server.settings.url):
+        return response.body, parse_length(length, HEADER_LENGTH)
 
 
 def _refuse_framing(headers: Mapping[str, str], error: type[InferError]) -> None:

@@ -89,6 +89,16 @@ def dial(
     raise failure or Unavailable(f"{settings.host!r} has no address")
 
 
+def resolve(settings: ConnectionSettings, deadline: Deadline) -> list[_Candidate]:
+    """The family and the address of each place where the server may be.
+
+    Raises:
+        Unavailable: The name does not resolve, or not within the time for connecting.
+        DeadlineExceeded: The call's own deadline came first.
+    """
+    return _resolve(settings, _Bound(settings, deadline))
+
+
 class _Bound:
     """The time for connecting: the connect timeout, or what is left of the call if that is less."""
 

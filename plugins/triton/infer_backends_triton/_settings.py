@@ -15,6 +15,13 @@ TRITON_OPTIONS = (
     Option("cert", str, None, "PEM file of the client's certificate (TLS)"),
     Option("key", str, None, "PEM file of the client's private key (TLS)"),
     Option("max_response_bytes", int, 2 * 1024**3, "largest answer taken, in bytes", minimum=1),
+    Option(
+        "shared_memory",
+        str,
+        "auto",
+        "large tensors by shared memory: where it works, never, or insist",
+        ("auto", "off", "system"),
+    ),
 )
 
 _PLAIN_PORTS = {"http": 8000, "grpc": 8001}
@@ -38,6 +45,7 @@ class ConnectionSettings:
         connect_timeout: The bound on connecting, in seconds.
         headers: Headers, or gRPC metadata, of every request; names in lower case.
         max_response_bytes: The largest answer taken, in bytes.
+        shared_memory: ``auto``, ``off`` or ``system``.
         secrets: Texts that no error may show, even when a server repeats them.
     """
 
@@ -51,6 +59,7 @@ class ConnectionSettings:
     connect_timeout: float
     headers: Mapping[str, str] = field(repr=False)
     max_response_bytes: int
+    shared_memory: str
     secrets: frozenset[str] = field(repr=False)
 
     @classmethod
@@ -85,6 +94,7 @@ class ConnectionSettings:
             connect_timeout=options.connect_timeout,
             headers=dict(options.headers),
             max_response_bytes=options["max_response_bytes"],
+            shared_memory=options["shared_memory"],
             secrets=secret_values(options.headers) | ({url.password} if url.password else set()),
         )
 

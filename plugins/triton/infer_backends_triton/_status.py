@@ -36,13 +36,35 @@ _UNPRINTABLE = re.compile(
 _REQUEST_ID = r"(?:\[request id: [^\]]*\] )?"
 _REGION = re.compile(
     _REQUEST_ID + r"(?:unable to find shared memory region|failed to register shared memory region"
-    r"|invalid offset for shared memory region|unable to open shared memory region"
-    r"|shared memory region)",
+    r"|invalid offset (?:\+ byte size )?for shared memory region"
+    r"|unable to open shared memory region|invalid shared memory region"
+    r"|cannot unregister shared memory region|shared memory size specified|shared memory region)",
     re.IGNORECASE,
 )
+
+
+class RegionError(InferenceFailed):
+    """The server refuses a shared-memory region. The model was not asked, or asked in vain."""
+
+
+class RegionLost(RegionError):
+    """The server does not know the region: it was restarted since, or it never did."""
+
+
+class RegionTaken(RegionError):
+    """The server has a region of this name already."""
+
+
+class RegionTooSmall(RegionError):
+    """An output does not fit where it should go."""
+
+
 # Most specific first: each is the beginning of what the server says, whatever its status.
 _WORDS: tuple[tuple[re.Pattern[str], type[InferError]], ...] = (
-    (_REGION, InferenceFailed),
+    (re.compile(_REQUEST_ID + r"Unable to find shared memory region"), RegionLost),
+    (re.compile(r"shared memory region .{1,200} already in manager"), RegionTaken),
+    (re.compile(_REQUEST_ID + r"shared memory size specified with the request"), RegionTooSmall),
+    (_REGION, RegionError),
     (re.compile(_REQUEST_ID + r"Failed to process the request\(s\) for model"), InferenceFailed),
     (re.compile(_REQUEST_ID + r"Request for unknown model"), ModelNotFound),
     (
@@ -159,11 +181,6 @@ def grpc_error(code: str, details: str, *, url: str, secrets: Iterable[str] = ()
         if code in codes and pattern.search(details):
             return kind(described)
     return (_by_words(details) or _GRPC.get(code, InferenceFailed))(described)
-
-
-def is_region_error(message: str) -> bool:
-    """Whether a server's message is about a shared-memory region, not about a model."""
-    return _REGION.match(message) is not None
 
 
 def error_message(body: bytes) -> str:

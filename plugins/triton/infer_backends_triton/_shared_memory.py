@@ -1,0 +1,375 @@
+"""Large tensors of one open model go by shared memory, where its server is on this machine.
+
+Whether it is, is not only asked of its address but tried: a server in a container, of another
+user, or behind a tunnel cannot open a region of ours, and says so. Then, as with everything else
+that goes wrong with regions alone, the call goes the ordinary way and still succeeds; only
+``shared_memory=system`` makes that an error.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infer_backends.plugin import (
+    Array,
+    DataType,
+    Deadline,
+    DeadlineExceeded,
+    InferError,
+    InferRequest,
+    InferResponse,
+    ModelClosed,
+    ModelMetadata,
+    ParameterValue,
+    ProtocolError,
+    Unavailable,
+    UnsupportedOperation,
+)
+from infer_backends_triton import _regions as regions
+from infer_backends_triton._codec import decode, encode
+from infer_backends_triton._locality import is_local
+from infer_backends_triton._output_sizes import OutputSizes
+from infer_backends_triton._region_pool import (
+    NoMemoryError,
+    NoRoomError,
+    RegionPool,
+    RegionServer,
+)
+from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._status import RegionError, RegionLost, RegionTooSmall
+
+#: Tensors of fewer bytes go inline.
+THRESHOLD = 128 * 1024
+
+# Elements of any datatype begin where processors like them to.
+_ALIGNMENT = 64
+# After the server refused a region, or memory ran out, so long nothing is tried.
+_PAUSE_SECONDS = 60.0
+_NOT_BY_REGION = (RegionError, NoRoomError)
+
+
+class Slot(NamedTuple):
+    """A part of a region, in bytes."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where in a call's region which tensors are.
+
+    Attributes:
+        inputs: The inputs that are in it, by name; the others go inline.
+        outputs: The outputs that the server shall put there.
+        size: How long the region has to be, in bytes.
+    """
+
+    inputs: Mapping[str, Slot]
+    outputs: Mapping[str, Slot]
+    size: int
+
+
+class AnsweredTensor(NamedTuple):
+    """An output as the server described it; ``raw`` is None if its bytes are in the region."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    raw: bytes | memoryview | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered to a call that used a region."""
+
+    tensors: Sequence[AnsweredTensor]
+    model_version: str
+    parameters: Mapping[str, ParameterValue]
+
+
+class SharedServer(RegionServer, Protocol):
+    """A server, and one model on it, that can be asked by regions."""
+
+    def infer(self, request: InferRequest, region: str, layout: Layout) -> Answer:
+        """Ask the model; the inputs of the layout are in the region already.
+
+        Raises:
+            RegionError: The region was refused.
+            InferError: What went wrong.
+        """
+        ...
+
+
+class SharedMemory:
+    """Decides for each call of one model how its tensors travel. Safe for threads, and after fork.
+
+    Args:
+        server: How to ask the model.
+        metadata: What the model says of itself.
+        url: Whom errors name.
+        is_local: Whether the server is on this machine; asked before the first region is made.
+        max_answer: Outputs that are larger together go inline, in bytes; they are refused there.
+        insist: Whether it is an error when shared memory cannot be used.
+        clock: Seconds on a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        server: SharedServer,
+        metadata: ModelMetadata,
+        url: str,
+        *,
+        is_local: Callable[[Deadline], bool],
+        max_answer: int = sys.maxsize,
+        insist: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._server = server
+        self._inputs = {
+            spec.name: spec.dtype for spec in metadata.inputs if spec.dtype is not DataType.BYTES
+        }
+        self._outputs = {spec.name: spec for spec in metadata.outputs}
+        self._url = url
+        self._is_local = is_local
+        self._max_answer = max_answer
+        self._insist = insist
+        self._clock = clock
+        self._threshold = THRESHOLD
+        self._sizes = OutputSizes(metadata, self._threshold)
+        self._pool = RegionPool(server)
+        self._local: bool | None = None
+        self._paused_until = float("-inf")
+        self._paused_from = 0
+        self._reason = ""
+
+    def infer(
+        self, request: InferRequest, inline: Callable[[InferRequest], InferResponse]
+    ) -> InferResponse:
+        """Answer a request: by a region what is large, and by ``inline`` all the rest."""
+        response = self._try(request)
+        if response is None:
+            response = inline(request)
+        self._sizes.learn(request.inputs, response.outputs)
+        return response
+
+    def close(self) -> None:
+        """Release the regions, here and at the server."""
+        self._pool.close()
+
+    def _try(self, request: InferRequest) -> InferResponse | None:
+        """The answer by shared memory; None where that is not the way to go."""
+        inputs = {
+            name: array.nbytes
+            for name, array in request.inputs.items()
+            if array.nbytes >= self._threshold and name in self._inputs
+        }
+        outputs = self._sizes.expect(request.inputs)
+        if request.outputs is not None:
+            outputs = {name: size for name, size in outputs.items() if name in request.outputs}
+        if sum(outputs.values()) > self._max_answer:
+            outputs = {}
+        # A step of a sequence must not be taken twice, as it is when an output does not fit.
+        if not (inputs or outputs) or request.parameters.get("sequence_id"):
+            return None
+        layout = lay_out(inputs, outputs)
+        if not self._usable(layout.size, request.deadline):
+            return None
+        try:
+            return self._exchange(request, layout)
+        except RegionTooSmall:
+            # How large the outputs are is learnt from the answer that has them inline.
+            layout = lay_out(inputs, {})
+        except RegionLost:
+            pass  # Another region is registered anew.
+        except _NOT_BY_REGION as exc:
+            self._without(layout, exc)
+            return None
+        if not layout.size:
+            return None
+        try:
+            return self._exchange(request, layout)
+        except _NOT_BY_REGION as exc:
+            self._without(layout, exc)
+            return None
+
+    def _without(self, layout: Layout, exc: Exception) -> None:
+        """What follows from the failure of shared memory for the calls to come."""
+        if isinstance(exc, NoMemoryError):
+            self._pause("there is not enough shared memory", layout.size, exc)
+        elif isinstance(exc, NoRoomError):
+            self._refuse("so many large calls at once are more than one model may take", exc)
+        else:
+            self._pause("the server does not take it", cause=exc)
+
+    def _exchange(self, request: InferRequest, layout: Layout) -> InferResponse:
+        region = self._take(layout.size, request.deadline)
+        answered = False
+        try:
+            for name, slot in layout.inputs.items():
+                raw = np.frombuffer(encode(request.inputs[name], self._inputs[name]), np.uint8)
+                region.content[slot.offset : slot.offset + slot.size] = raw
+            answer = self._server.infer(request, region.name, layout)
+            answered = True
+            return InferResponse(
+                outputs=self._read(answer.tensors, request, region.content, layout),
+                model_version=answer.model_version,
+                parameters=answer.parameters,
+                backend_url=self._url,
+            )
+        except RegionLost:
+            self._pool.lose(region)
+            raise
+        finally:
+            (self._pool.keep if answered else self._pool.retire)(region)
+
+    def _take(self, size: int, deadline: Deadline) -> regions.Region:
+        try:
+            return self._pool.take(size, deadline)
+        except (DeadlineExceeded, ModelClosed, RegionError, Unavailable):
+            raise
+        except InferError as exc:
+            # Servers without this extension have many ways to say so.
+            raise RegionError(str(exc)) from exc
+
+    def _read(
+        self,
+        tensors: Sequence[AnsweredTensor],
+        request: InferRequest,
+        content: NDArray[np.uint8],
+        layout: Layout,
+    ) -> dict[str, Array]:
+        outputs: dict[str, Array] = {}
+        for tensor in tensors:
+            name = tensor.name
+            spec = self._outputs.get(name)
+            if spec is None or name in outputs or tensor.datatype != spec.dtype.value:
+                raise ProtocolError(
+                    f"{self._url} answered with an output {name[:100]!r} as "
+                    f"{tensor.datatype[:40]!r} that the model does not have, or twice"
+                )
+            raw = tensor.raw
+            if raw is None:
+                raw = self._in_region(tensor, spec.dtype, content, layout)
+            outputs[name] = decode(raw, spec.dtype, tensor.shape, name)
+        order = request.outputs if request.outputs is not None else tuple(self._outputs)
+        missing = [name for name in order if name not in outputs]
+        if missing:
+            raise ProtocolError(f"{self._url} answered without the output {missing[0]!r}")
+        return {name: outputs[name] for name in order}
+
+    def _in_region(
+        self, tensor: AnsweredTensor, dtype: DataType, content: NDArray[np.uint8], layout: Layout
+    ) -> memoryview:
+        slot = layout.outputs.get(tensor.name)
+        size = dtype.numpy_dtype.itemsize
+        for dim in tensor.shape:
+            size *= dim
+        if slot is None or not 0 <= size <= slot.size:
+            raise ProtocolError(
+                f"{self._url} answered with the output {tensor.name!r} of the shape "
+                f"{list(tensor.shape)} in shared memory, where it has no such room"
+            )
+        return content[slot.offset : slot.offset + size].data
+
+    def _usable(self, size: int, deadline: Deadline) -> bool:
+        if self._local is None:
+            try:
+                self._local = self._is_local(deadline)
+            except InferError:
+                if self._insist:
+                    raise
+                return False
+        if not self._local:
+            return self._refuse("the server is on another machine")
+        if size >= self._paused_from and self._clock() < self._paused_until:
+            return self._refuse(self._reason)
+        return True
+
+    def _pause(self, reason: str, least: int = 0, cause: BaseException | None = None) -> None:
+        """Try nothing that needs ``least`` bytes or more for a while."""
+        self._reason = f"{reason}: {cause}" if isinstance(cause, InferError) else reason
+        self._paused_from = least
+        self._paused_until = self._clock() + _PAUSE_SECONDS
+        self._refuse(self._reason, cause)
+
+    def _refuse(self, reason: str, cause: BaseException | None = None) -> bool:
+        """Have the call go inline, or fail."""
+        if self._insist:
+            raise UnsupportedOperation(
+                f"{self._url}: shared_memory=system cannot be had, since {reason}; "
+                "shared_memory=auto does without it then"
+            ) from cause
+        return False
+
+
+def lay_out(inputs: Mapping[str, int], outputs: Mapping[str, int]) -> Layout:
+    """One after the other, inputs first: where tensors of these sizes go."""
+    end = 0
+    placed: list[dict[str, Slot]] = []
+    for sizes in (inputs, outputs):
+        slots = {}
+        for name, size in sizes.items():
+            slots[name] = Slot(end, size)
+            end += -(-size // _ALIGNMENT) * _ALIGNMENT
+        placed.append(slots)
+    return Layout(placed[0], placed[1], end)
+
+
+def share(
+    owner: object,
+    server: SharedServer,
+    metadata: ModelMetadata,
+    settings: ConnectionSettings,
+    url: str,
+    deadline: Deadline,
+    *,
+    offered: bool = True,
+) -> SharedMemory | None:
+    """The shared memory of one open model, as its option asks; None for a model without.
+
+    Args:
+        owner: When it is collected, and when the process ends, everything is released.
+        server: How to ask the model. Must not refer to ``owner``.
+        metadata: What the model says of itself.
+        settings: Where the server is, and what the option says.
+        url: Whom errors and answers name.
+        deadline: By when the model has to be open.
+        offered: Whether the server may have this extension of the protocol.
+
+    Raises:
+        UnsupportedOperation: The option insists, and it is known already that it cannot be.
+    """
+    insist = settings.shared_memory == "system"
+    if settings.shared_memory == "off":
+        return None
+    if metadata.decoupled or not offered or not regions.supported():
+        if insist:
+            raise UnsupportedOperation(
+                f"{url}: shared_memory=system needs a server that has shared memory, a model that "
+                f"is not decoupled, and a client on Linux with {regions.FOLDER}"
+            )
+        return None
+    if insist and not is_local(settings, deadline):
+        raise UnsupportedOperation(
+            f"{url}: shared_memory=system needs a server on this machine, and this one is not"
+        )
+    memory = SharedMemory(
+        server,
+        metadata,
+        url,
+        is_local=partial(is_local, settings),
+        max_answer=settings.max_response_bytes,
+        insist=insist,
+    )
+    weakref.finalize(owner, memory.close)
+    return memory
