@@ -74,9 +74,24 @@ def test_a_refused_connection_is_unavailable_long_before_any_timeout(host: str) 
     started = time.monotonic()
     error = failure(f"grpc://{host}:{free_port()}/m", timeout=100, connect_timeout=100)
     assert type(error) is Unavailable
-    assert "could not be reached" in str(error)
+    assert "could not be reached; is a gRPC server running at" in str(error)
     assert isinstance(error.__cause__, grpc.RpcError)
     assert time.monotonic() - started < 50
+
+
+def test_a_port_that_closes_is_asked_about() -> None:
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        error = failure(f"grpc://127.0.0.1:{server.getsockname()[1]}/m", timeout=20)
+        thread.join(20)
+    assert type(error) is Unavailable
+    assert "gRPC" in str(error)
 
 
 def test_a_name_that_does_not_resolve_is_unavailable() -> None:

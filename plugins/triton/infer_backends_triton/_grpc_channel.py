@@ -232,7 +232,15 @@ class GrpcConnection:
         if code == "UNAVAILABLE" and _NOT_REACHED.match(details):
             error = grpc_error(code, details, url=url, secrets=secrets)
             text = clean(details, secrets)
-            return type(error)(f"{url} could not be reached: {text}")
+            address = self._settings.address
+            return type(error)(
+                f"{url} could not be reached; is a gRPC server running at {address}? gRPC says: {text}"
+            )
+        if code == "UNAVAILABLE" and details == "Socket closed":
+            return Unavailable(
+                f"{url} closed the connection without an answer: did the server stop, or is "
+                f"{self._settings.address} not its gRPC port?"
+            )
         return None
 
 
