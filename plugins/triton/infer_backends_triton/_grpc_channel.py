@@ -234,7 +234,8 @@ class GrpcConnection:
             text = clean(details, secrets)
             address = self._settings.address
             return type(error)(
-                f"{url} could not be reached; is a gRPC server running at {address}? gRPC says: {text}"
+                f"{url} could not be reached; is a gRPC server running at {address}? gRPC says: "
+                f"{text}"
             )
         if code == "UNAVAILABLE" and details == "Socket closed":
             return Unavailable(
