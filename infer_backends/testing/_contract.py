@@ -87,7 +87,7 @@ class BackendContract:
     @pytest.fixture
     def reference_url(self) -> Callable[[str], str]:
         """A function from a reference model's name to the URL that opens it."""
-        raise NotImplementedError("override reference_url: a function from model name to URL")
+        pytest.fail("override the fixture reference_url: a function from model name to URL")
 
     @pytest.fixture
     def mixed(self, reference_url: Callable[[str], str]) -> Iterator[Model]:
