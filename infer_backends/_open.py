@@ -8,7 +8,7 @@ from typing import Any
 
 from infer_backends._backend import Backend
 from infer_backends._batching import Splitting
-from infer_backends._deadline import LONGEST_TIMEOUT, Deadline
+from infer_backends._deadline import Deadline
 from infer_backends._errors import InvalidURL
 from infer_backends._loading import LoadedPlugin
 from infer_backends._model import DEFAULT_TIMEOUT, Model
@@ -66,9 +66,7 @@ def open_model(
     plans = [_Plan(parsed, given, headers) for parsed in urls]
     core = _agree(plans)
     timeout = core["timeout"]
-    deadline = Deadline.after(
-        min(timeout or DEFAULT_TIMEOUT, LONGEST_TIMEOUT), explicit=timeout is not None
-    )
+    deadline = Deadline.after(timeout or DEFAULT_TIMEOUT, explicit=timeout is not None)
     backend: Backend
     if len(plans) == 1:
         backend = plans[0].open(deadline)
