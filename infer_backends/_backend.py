@@ -19,7 +19,10 @@ __all__ = [
     "Backend",
     "InferRequest",
     "InferResponse",
+    "Member",
     "ParameterValue",
+    "SupportsDescription",
+    "SupportsMembers",
     "SupportsReadiness",
 ]
 
@@ -99,4 +102,54 @@ class SupportsReadiness(Protocol):
 
     def ready(self, deadline: Deadline) -> bool:
         """Whether the model is ready; never raises for a server that cannot be reached."""
+        ...
+
+
+@runtime_checkable
+class SupportsDescription(Protocol):
+    """A backend that can say anew what its model says of itself, as after a reload."""
+
+    def describe(self, deadline: Deadline) -> ModelMetadata:
+        """What the model says of itself now; ``metadata`` stays what it was at open.
+
+        A client asks its server again; what cannot change without being opened anew is the same.
+
+        Raises:
+            ModelNotFound: The server answers, and no longer has the model.
+            Unavailable: Nobody answered.
+            DeadlineExceeded: The deadline passed before an answer was there.
+            InferError: Whatever else keeps a model from being opened.
+        """
+        ...
+
+
+class Member(Protocol):
+    """One of several backends that answer for a model, reachable by itself.
+
+    Attributes:
+        url: Its URL, secrets masked.
+    """
+
+    @property
+    def url(self) -> str: ...
+
+    def metadata(self, deadline: Deadline) -> ModelMetadata:
+        """What it says of its model; opens it if need be."""
+        ...
+
+    def run(self, request: InferRequest) -> InferResponse:
+        """Let it answer, and nobody else, whatever its state; opens it if need be."""
+        ...
+
+
+@runtime_checkable
+class SupportsMembers(Protocol):
+    """A backend that stands for several: a fallback, replicas, or a single URL with retries."""
+
+    def members(self) -> tuple[Member, ...]:
+        """All of them, in order of preference, each replica by itself."""
+        ...
+
+    def status(self) -> object:
+        """How each of them does, and how often the model fell back, as a value to be printed."""
         ...

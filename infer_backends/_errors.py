@@ -22,7 +22,7 @@
     └── ProtocolError                      an answer that breaks the protocol
 
 Where a builtin exception says the same, the error derives from it too. All of them take one
-message, carry ``attempts``, and survive pickling. Names, dtypes and shapes may
+message, carry ``attempts`` and ``unprocessed``, and survive pickling. Names, dtypes and shapes may
 appear in messages; tensor contents and secrets never do.
 """
 
@@ -37,14 +37,25 @@ class InferError(Exception):
     Args:
         message: What was wrong, what was expected, what was got, and what to do next.
         attempts: What was tried before the error was raised, oldest first.
+        unprocessed: The server certainly did no work for this request, so that the same one may
+            be sent again, here or elsewhere: nobody was reached, or the server said that it was
+            too busy to begin. Not for a connection that broke once bytes of the request were sent.
     """
 
     attempts: tuple[Attempt, ...]
+    unprocessed: bool = False
 
-    def __init__(self, message: str = "", *, attempts: tuple[Attempt, ...] = ()) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        attempts: tuple[Attempt, ...] = (),
+        unprocessed: bool = False,
+    ) -> None:
         # One positional argument only: an OSError with two prints "[Errno x]".
         super().__init__(message)
         self.attempts = attempts
+        self.unprocessed = unprocessed
 
 
 @dataclass(slots=True)

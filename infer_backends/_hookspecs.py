@@ -12,6 +12,7 @@ from infer_backends._options import Option
 
 if TYPE_CHECKING:
     from infer_backends._options import OpenOptions
+    from infer_backends._tensors import ModelMetadata
     from infer_backends._url import ModelURL
 
 PROJECT = "infer_backends"
@@ -40,6 +41,20 @@ def infer_backends_open(url: ModelURL, options: OpenOptions) -> Backend:  # type
 @hookspec(firstresult=True)
 def infer_backends_options(scheme: str) -> Sequence[Option]:  # type: ignore[empty-body]
     """The options that URLs of this scheme take. Without this hook there are none."""
+
+
+@hookspec(firstresult=True)
+def infer_backends_metadata(url: ModelURL, options: OpenOptions) -> ModelMetadata | None:
+    """What the model says of itself, without loading it; None if only opening it can tell.
+
+    For a plugin that takes long to open a model, or much memory, and can read what the model is
+    from a file. A fallback then opens such a member when it is needed, and not before. What is told
+    has to be what the opened backend's ``metadata`` would say: when in doubt, None. Without this
+    hook every model is opened at once.
+
+    Raises what ``infer_backends_open`` would for a model that is not there, an option that is
+    wrong, and a package that is missing. Takes the same arguments.
+    """
 
 
 @hookspec(firstresult=True)

@@ -62,6 +62,17 @@ class LoadedPlugin:
         checked: Backend = backend
         return checked
 
+    def metadata(self, url: ModelURL, options: OpenOptions) -> ModelMetadata | None:
+        """What a model says of itself, without opening it; None if that cannot be told."""
+        hook = self.hook.infer_backends_metadata
+        metadata = self._call("metadata", hook, url=url, options=options)
+        if metadata is not None and not isinstance(metadata, ModelMetadata):
+            raise PluginError(
+                f"{self.owner}: infer_backends_metadata returned {type(metadata).__name__}; "
+                "expected a ModelMetadata, or None"
+            )
+        return metadata
+
     def check(self, scheme: str) -> None:
         """Raise what keeps the scheme from being used on this machine, if anything does."""
         self._call("check", self.hook.infer_backends_check, scheme=scheme)

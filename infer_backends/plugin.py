@@ -24,6 +24,7 @@ from infer_backends._backend import (
     InferRequest,
     InferResponse,
     ParameterValue,
+    SupportsDescription,
     SupportsReadiness,
 )
 from infer_backends._deadline import Deadline
@@ -80,6 +81,7 @@ __all__ = [
     "PluginConflict",
     "PluginError",
     "ProtocolError",
+    "SupportsDescription",
     "SupportsReadiness",
     "TLSError",
     "TensorSpec",

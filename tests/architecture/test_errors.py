@@ -72,6 +72,28 @@ def test_an_error_without_attempts_has_none(cls: type[InferError]) -> None:
 
 
 @every_error
+def test_an_error_says_of_a_request_that_no_work_was_done_only_if_told_so(
+    cls: type[InferError],
+) -> None:
+    assert cls("m").unprocessed is False
+    told = cls("m", unprocessed=True)
+    assert pickle.loads(pickle.dumps(told)).unprocessed is True
+    assert told.args == ("m",)
+
+
+class OfAPlugin(Unavailable):
+    """An error of somebody else's, which was never told of attempts, or of work done."""
+
+    def __init__(self, host: str) -> None:
+        Exception.__init__(self, host)
+
+
+def test_an_error_that_was_never_told_leaves_open_whether_work_was_done() -> None:
+    assert OfAPlugin("h").unprocessed is False
+    assert pickle.loads(pickle.dumps(OfAPlugin("h"))).unprocessed is False
+
+
+@every_error
 def test_an_error_is_exported_by_the_doors(cls: type[InferError]) -> None:
     assert getattr(infer_backends, cls.__name__) is cls
     assert getattr(infer_backends.plugin, cls.__name__) is cls

@@ -257,6 +257,47 @@ def test_what_a_plugin_does_wrong_is_laid_at_its_door(
     assert "hunter2" not in str(caught.value)
 
 
+TOLD = """
+@hookimpl
+def infer_backends_metadata(url):
+    {told}
+"""
+
+
+def told(returned: str) -> str:
+    return WORKING + TOLD.format(told=returned)
+
+
+def test_a_plugin_can_tell_what_a_model_is_without_opening_it(site: Path, install: Install) -> None:
+    install("a-plugin", ["told"], told("return FakeBackend(url=str(url)).metadata"))
+    install("b-plugin", ["doubtful"], told("return None"))
+    install("c-plugin", ["silent"])
+    found, options = registry(site), OpenOptions()
+    metadata = found.find("told").metadata(ModelURL.parse("told://h/m"), options)
+    assert metadata == FakeBackend().metadata
+    for scheme in ("doubtful", "silent"):
+        url = ModelURL.parse(f"{scheme}://h/m")
+        assert found.find(scheme).metadata(url, options) is None
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("return {'name': 'm'}", "infer_backends_metadata returned dict; expected a ModelMetadata"),
+        ("raise KeyError(url.password)", "infer_backends_metadata raised KeyError"),
+        ("raise OSError", "infer_backends_metadata raised OSError"),
+    ],
+)
+def test_a_plugin_that_tells_nonsense_is_named(
+    site: Path, install: Install, returned: str, message: str
+) -> None:
+    install("bad-plugin", ["bad"], told(returned))
+    plugin = registry(site).find("bad")
+    with pytest.raises(PluginError, match=f"bad-plugin 1.0: {message}") as caught:
+        plugin.metadata(ModelURL.parse("bad://u:hunter2@h/m"), OpenOptions())
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_plugin_can_say_what_it_lacks(site: Path, install: Install) -> None:
     install("poor-plugin", ["poor"], hooks(check="raise MissingDependency('pip install money')"))
     found = registry(site)
