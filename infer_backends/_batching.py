@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from infer_backends._abilities import with_abilities_of
 from infer_backends._backend import Array, Backend, InferRequest, InferResponse
 from infer_backends._errors import InvalidInput, ProtocolError
 from infer_backends._tensors import ModelMetadata
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Parts of one batch that are in flight at the same time.
 CONCURRENCY = 4
@@ -17,12 +22,17 @@ CONCURRENCY = 4
 class Splitting:
     """Sends a batch in parts of at most ``max_batch_size`` rows, and puts the answers together.
 
-    A batch of no rows is answered from metadata: servers refuse it.
+    A batch of no rows is answered from metadata: servers refuse it. It can be asked whether it is
+    ready, or to describe its model, if its member can.
 
     Args:
         member: Who answers the parts.
         url: Its URL, secrets masked, for answers that it was not asked for.
     """
+
+    def __new__(cls, member: Backend, url: str) -> Self:  # noqa: ARG004 - as for __init__
+        """One that has the optional abilities of its member, and no others."""
+        return super().__new__(with_abilities_of(member, cls))
 
     def __init__(self, member: Backend, url: str) -> None:
         self._member = member

@@ -11,7 +11,15 @@ import pytest
 
 from infer_backends import DataType, InferenceFailed, InvalidInput, ProtocolError, TensorSpec
 from infer_backends._batching import CONCURRENCY, Splitting
-from infer_backends.plugin import Array, InferRequest
+from infer_backends.plugin import (
+    Array,
+    Backend,
+    Deadline,
+    InferRequest,
+    ModelMetadata,
+    SupportsDescription,
+    SupportsReadiness,
+)
 from tests.core.fakes import Answer, FakeBackend, double, metadata, request
 
 BATCHING = metadata(max_batch_size=4)
@@ -155,3 +163,35 @@ def test_a_call_without_inputs_is_passed_on() -> None:
     split.close()
     assert member.requests == [empty]
     assert member.closed == 1
+
+
+class Ready(FakeBackend):
+    def ready(self, deadline: Deadline) -> bool:
+        return deadline.remaining() > 1
+
+
+class Describing(FakeBackend):
+    def describe(self, deadline: Deadline) -> ModelMetadata:
+        return metadata(max_batch_size=int(deadline.remaining()))
+
+
+class Both(Ready, Describing):
+    pass
+
+
+@pytest.mark.parametrize("kind", [FakeBackend, Ready, Describing, Both])
+def test_what_a_member_can_do_besides_is_handed_through_and_nothing_else(
+    kind: type[FakeBackend],
+) -> None:
+    member = kind(metadata=BATCHING)
+    split: object = Splitting(member, "fake://h/m")
+    assert type(split).__name__ == "Splitting"
+    assert isinstance(split, Splitting)
+    assert isinstance(split, Backend)
+    assert isinstance(split, SupportsReadiness) == isinstance(member, SupportsReadiness)
+    assert isinstance(split, SupportsDescription) == isinstance(member, SupportsDescription)
+    assert split.infer(request(np.zeros((5, 3)))).outputs["y"].shape == (5, 3)
+    if isinstance(split, SupportsReadiness):
+        assert [split.ready(Deadline.after(seconds)) for seconds in (60, 0)] == [True, False]
+    if isinstance(split, SupportsDescription):
+        assert split.describe(Deadline.after(7.5)).max_batch_size == 7
