@@ -25,12 +25,15 @@ from infer_backends._errors import (
     UnknownScheme,
     UnsupportedOperation,
 )
+from infer_backends._member_state import MemberState
 from infer_backends._model import Model, RemoteModel
 from infer_backends._open import open_model
 from infer_backends._registry import register_backend
 from infer_backends._result import InferResult
+from infer_backends._status import MemberStatus, ModelStatus
 from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
 from infer_backends._url import ModelURL
+from infer_backends._verification import MemberVerification, Verification
 from infer_backends._version import __version__
 
 __all__ = [
@@ -43,12 +46,16 @@ __all__ = [
     "InferenceFailed",
     "InvalidInput",
     "InvalidURL",
+    "MemberState",
+    "MemberStatus",
+    "MemberVerification",
     "MetadataMismatch",
     "MissingDependency",
     "Model",
     "ModelClosed",
     "ModelMetadata",
     "ModelNotFound",
+    "ModelStatus",
     "ModelURL",
     "PermissionDenied",
     "PluginConflict",
@@ -60,6 +67,7 @@ __all__ = [
     "Unavailable",
     "UnknownScheme",
     "UnsupportedOperation",
+    "Verification",
     "__version__",
     "open_model",
     "register_backend",

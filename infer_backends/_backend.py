@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from infer_backends._deadline import Deadline
 from infer_backends._errors import Attempt
+from infer_backends._status import ModelStatus
 from infer_backends._tensors import ModelMetadata
 
 __all__ = [
@@ -150,6 +151,6 @@ class SupportsMembers(Protocol):
         """All of them, in order of preference, each replica by itself."""
         ...
 
-    def status(self) -> object:
-        """How each of them does, and how often the model fell back, as a value to be printed."""
+    def status(self) -> ModelStatus:
+        """How each of them does, and how often the model fell back."""
         ...

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
 from time import monotonic
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from infer_backends._agreement import Tolerance
 from infer_backends._backend import Backend, InferRequest, InferResponse, ParameterValue
 from infer_backends._binding import Binder
+from infer_backends._call_options import (
+    check_parameters,
+    check_request_id,
+    number_of_seconds,
+    positive_seconds,
+)
 from infer_backends._coercion import Coerce
-from infer_backends._deadline import LONGEST_TIMEOUT, Deadline
+from infer_backends._deadline import Deadline
 from infer_backends._errors import (
     InferError,
-    InvalidInput,
     ModelClosed,
     PluginError,
     UnsupportedOperation,
 )
 from infer_backends._headers import check_headers
 from infer_backends._inflight import InFlight
+from infer_backends._members import members_of, status_of
 from infer_backends._outputs import Outputs
 from infer_backends._result import InferResult
+from infer_backends._samples import sample
+from infer_backends._status import ModelStatus
 from infer_backends._tensors import ModelMetadata
+from infer_backends._verification import Verification, verify
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -95,10 +103,11 @@ class Model:
         self._metadata = backend.metadata
         self._binder = Binder(self._metadata, coerce)
         self._outputs = Outputs(self._metadata)
-        self._timeout = DEFAULT_TIMEOUT if timeout is None else _seconds(timeout)
+        self._timeout = DEFAULT_TIMEOUT if timeout is None else positive_seconds(timeout)
         self._timeout_given = timeout is not None
         self._reopen = reopen
         self._calls = InFlight()
+        self._opened = monotonic()
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -154,13 +163,13 @@ class Model:
             InvalidInput: The arguments do not fit the model; nothing was sent.
             InferError: Why there is no answer; see :mod:`infer_backends`.
         """
-        seconds = self._timeout if timeout is None else _seconds(timeout)
+        seconds = self._timeout if timeout is None else positive_seconds(timeout)
         request = InferRequest(
             inputs={},
             outputs=self._outputs.select(outputs),
             deadline=Deadline.after(seconds, explicit=timeout is not None or self._timeout_given),
-            request_id=_request_id(request_id),
-            parameters=_parameters(parameters),
+            request_id=check_request_id(request_id),
+            parameters=check_parameters(parameters),
             headers=check_headers(headers),
         )
         request.inputs = self._binder.bind_mapping(inputs)
@@ -204,6 +213,85 @@ class Model:
             "library's errors"
         )
 
+    def status(self) -> ModelStatus:
+        """How every member does: its state, its calls, what it takes; printed, it is a table.
+
+        Raises:
+            ModelClosed: The model was closed.
+        """
+        token = self._calls.enter()
+        try:
+            return status_of(self._backend, monotonic() - self._opened)
+        finally:
+            self._calls.leave(token)
+
+    def verify(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        rtol: float = 1e-3,
+        atol: float = 1e-5,
+        timeout: float | None = None,
+        seed: int = 0,
+    ) -> Verification:
+        """Send the same inputs to every member, and compare their answers.
+
+        Members are asked one after the other, whatever their state; one that does not answer is
+        a part of what is returned, and no error. The outputs of the first that answers are what
+        the others are held against: floats may be apart by ``atol + rtol * abs(expected)``, all
+        else has to be the same. FP16 and BF16 may need a larger ``rtol``.
+
+        Args:
+            inputs: The inputs by name; None makes some up that most models run on.
+            rtol: The relative difference that is tolerated.
+            atol: The absolute difference that is tolerated.
+            timeout: The total time, in seconds; None for the model's own.
+            seed: What inputs that are made up are drawn by.
+
+        Returns:
+            What each member made of them; true when all agree.
+
+        Raises:
+            InvalidInput: The arguments do not fit the model; nothing was sent.
+            ModelClosed: The model was closed.
+        """
+        return self._ask_every_member(inputs, timeout, seed, Tolerance.of(rtol, atol))
+
+    def warmup(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        seed: int = 0,
+    ) -> Verification:
+        """Open every member and run it once, so that no later call waits for that.
+
+        What they answer is not compared. The arguments, and what is raised, are those of
+        :meth:`verify`.
+        """
+        return self._ask_every_member(inputs, timeout, seed, None)
+
+    def _ask_every_member(
+        self,
+        inputs: Mapping[str, Any] | None,
+        timeout: float | None,
+        seed: int,
+        tolerance: Tolerance | None,
+    ) -> Verification:
+        seconds = self._timeout if timeout is None else positive_seconds(timeout)
+        deadline = Deadline.after(seconds, explicit=timeout is not None or self._timeout_given)
+        given = sample(self._metadata, seed=seed) if inputs is None else inputs
+        bound = self._binder.bind_mapping(given)
+        made_up = inputs is None
+        token = self._calls.enter()
+        try:
+            found = verify(members_of(self._backend), bound, deadline, tolerance, made_up=made_up)
+        finally:
+            self._calls.leave(token)
+        if self._calls.closed and any(member.error is not None for member in found.members):
+            raise ModelClosed("the model was closed while its members were asked")
+        return found
+
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Release everything. May be called more than once.
 
@@ -216,7 +304,7 @@ class Model:
         Raises:
             InvalidInput: ``timeout`` is no number; nothing was closed.
         """
-        self._calls.close(_number_of_seconds(timeout))
+        self._calls.close(number_of_seconds(timeout))
         try:
             self._backend.close()
         except InferError:
@@ -247,62 +335,3 @@ class Model:
         inputs = ", ".join(map(str, self._metadata.inputs))
         outputs = ", ".join(map(str, self._metadata.outputs))
         return f"<Model {self._metadata.name!r}: {inputs} -> {outputs}{state}>"
-
-
-def _seconds(timeout: object) -> float:
-    seconds = _number_of_seconds(timeout)
-    if seconds <= 0:
-        raise InvalidInput("timeout= is a positive number of seconds; this one is not")
-    return seconds
-
-
-def _number_of_seconds(timeout: object) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, Real):
-        raise InvalidInput(f"timeout= is a number of seconds, not {type(timeout).__name__}")
-    if timeout != timeout:  # noqa: PLR0124 - NaN; an int may be too large for isnan
-        raise InvalidInput("timeout= is a positive number of seconds; this one is not a number")
-    seconds: Any = timeout
-    return float(max(-LONGEST_TIMEOUT, min(seconds, LONGEST_TIMEOUT)))
-
-
-def _request_id(request_id: object) -> str:
-    if not isinstance(request_id, str):
-        raise InvalidInput(f"request_id= is a str, not {type(request_id).__name__}")
-    _require_text(request_id, "request_id=")
-    return request_id
-
-
-def _parameters(parameters: Mapping[str, ParameterValue] | None) -> Mapping[str, ParameterValue]:
-    if parameters is None:
-        return {}
-    if not isinstance(parameters, Mapping):
-        raise InvalidInput("parameters= is a mapping from names to values")
-    given: Iterable[tuple[object, object]] = parameters.items()
-    for name, value in given:
-        if not isinstance(name, str):
-            raise InvalidInput(f"parameter names are str, not {type(name).__name__}")
-        _require_text(name, "a parameter's name")
-        _check_parameter(name, value)
-    return dict(parameters)
-
-
-def _check_parameter(name: str, value: object) -> None:
-    """Refuse, on every backend, a value that one of the protocols could not carry."""
-    if not isinstance(value, (bool, int, float, str)):
-        raise InvalidInput(f"parameter {name!r}: expected a bool, int, float or str")
-    if isinstance(value, str):
-        _require_text(value, f"parameter {name!r}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise InvalidInput(f"parameter {name!r} is no finite number")
-    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise InvalidInput(f"parameter {name!r} does not fit into 64 bits")
-
-
-def _require_text(text: str, what: str) -> None:
-    """Refuse lone surrogates, which UTF-8 cannot hold."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            # Not chained: the exception holds the text.
-            raise InvalidInput(f"{what} is no Unicode text: it holds a lone surrogate") from None
