@@ -10,8 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,36 +29,8 @@ from infer_backends.plugin import (
 )
 from infer_backends_triton import LocalTriton, _grpc_tls
 from tests.servers import repository
+from tests.triton.endpoints import black_hole, free_port
 from tests.triton.grpc_fakes import a_request, echo, fake_server, opened
-
-
-@contextmanager
-def listener() -> Iterator[socket.socket]:
-    """A socket that listens, and accepts nobody."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as sock:
-        yield sock
-
-
-@contextmanager
-def black_hole() -> Iterator[int]:
-    """The port of a listener whose backlog is full: SYN packets to it get no answer."""
-    with listener() as sock:
-        port = sock.getsockname()[1]
-        fillers = [socket.socket() for _ in range(3)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-        try:
-            yield port
-        finally:
-            for filler in fillers:
-                filler.close()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def failure(url: str, **options: object) -> InferError:

@@ -148,9 +148,9 @@ def test_a_handshake_does_not_begin_when_connecting_took_all_the_time(
 ) -> None:
     connect = _http_dial._connect
 
-    def connect_slowly(candidate: Any, timeout: float) -> socket.socket:
+    def connect_slowly(candidate: Any, timeout: float, bound: Any) -> socket.socket:
         threading.Event().wait(timeout)
-        return connect(candidate, timeout)
+        return connect(candidate, timeout, bound)
 
     monkeypatch.setattr(_http_dial, "_connect", connect_slowly)
     with listening(lambda sock: None) as server:

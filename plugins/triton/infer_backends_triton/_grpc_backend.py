@@ -67,7 +67,7 @@ class GrpcBackend:
                 index = _list_models(connection, url, options.deadline)
                 model = choose_model(index, settings.url, url.version)
             version = url.version or ""
-            metadata = _read_metadata(connection, model, version, options.deadline, settings.url)
+            metadata = _read_metadata(connection, model, version, options.deadline)
             backend = cls(connection, metadata, model=model, version=version, url=str(url))
             backend._share(settings, options.deadline)
         except BaseException:
@@ -118,6 +118,10 @@ class GrpcBackend:
         except InferError:
             return False
 
+    def describe(self, deadline: Deadline) -> ModelMetadata:
+        """What the model says of itself now, which may differ after a reload."""
+        return _read_metadata(self._connection, self._model, self._version, deadline)
+
     def close(self) -> None:
         """Disconnect; calls in flight raise ``ModelClosed``."""
         if self._memory is not None:
@@ -155,16 +159,16 @@ def _list_models(
 
 
 def _read_metadata(
-    connection: GrpcConnection, model: str, version: str, deadline: Deadline, url: str
+    connection: GrpcConnection, model: str, version: str, deadline: Deadline
 ) -> ModelMetadata:
     message = service_pb2.ModelMetadataRequest(name=model, version=version)
     answer = connection.call("ModelMetadata", serialise(message), deadline)
-    described = to_mapping(parse(service_pb2.ModelMetadataResponse, answer, url))
-    return read_metadata(described, _read_config(connection, model, version, deadline, url))
+    described = to_mapping(parse(service_pb2.ModelMetadataResponse, answer, connection.url))
+    return read_metadata(described, _read_config(connection, model, version, deadline))
 
 
 def _read_config(
-    connection: GrpcConnection, model: str, version: str, deadline: Deadline, url: str
+    connection: GrpcConnection, model: str, version: str, deadline: Deadline
 ) -> dict[str, Any] | None:
     """The model's configuration; None where the server does not have Triton's extension."""
     message = service_pb2.ModelConfigRequest(name=model, version=version)
@@ -172,7 +176,6 @@ def _read_config(
         answer = connection.call("ModelConfig", serialise(message), deadline)
     except UnsupportedOperation:
         return None
-    config: dict[str, Any] = to_mapping(parse(service_pb2.ModelConfigResponse, answer, url)).get(
-        "config", {}
-    )
+    response = to_mapping(parse(service_pb2.ModelConfigResponse, answer, connection.url))
+    config: dict[str, Any] = response.get("config", {})
     return config

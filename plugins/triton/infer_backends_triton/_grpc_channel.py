@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from infer_backends.plugin import (
@@ -52,14 +53,31 @@ class _Link:
     generation: int
     calls: int = 0
     retired: bool = False
-    methods: dict[str, Callable[..., bytes]] = field(default_factory=dict)
+    methods: dict[str, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = field(default_factory=dict)
 
-    def method(self, name: str) -> Callable[..., bytes]:
+    def method(self, name: str) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
         found = self.methods.get(name)
         if found is None:
             # Without serializers bytes pass through: messages are made, and read, elsewhere.
             found = self.methods[name] = self.channel.unary_unary(_SERVICE + name, None, None)
         return found
+
+
+def _await(call: grpc.CallFuture[bytes], deadline: Deadline) -> bytes:
+    """The answer to a call that is under way; an alarm that becomes due meanwhile is rung.
+
+    Raises:
+        grpc.RpcError: The call failed, or its own timeout passed.
+    """
+    try:
+        with suppress(DeadlineExceeded):  # gRPC says so too, at the same time.
+            while deadline.alarmed:
+                with suppress(grpc.FutureTimeoutError):
+                    return call.result(timeout=deadline.patience("the answer"))
+        return call.result()
+    finally:
+        # Does nothing to one that has ended; a wait that is interrupted leaves one that has not.
+        call.cancel()  # type: ignore[no-untyped-call] # the stubs leave its type out
 
 
 class GrpcConnection:
@@ -86,6 +104,11 @@ class GrpcConnection:
         self._links: set[_Link] = set()
         self._current: _Link | None = None
         self._closed = False
+
+    @property
+    def url(self) -> str:
+        """Where it leads, as errors show it."""
+        return self._settings.url
 
     def call(
         self,
@@ -115,9 +138,11 @@ class GrpcConnection:
                 remaining = deadline.require(self._asking)
                 cause: BaseException | None
                 try:
-                    return link.method(method)(
-                        message, timeout=min(remaining, _LONGEST_CALL), metadata=metadata
-                    )
+                    ask, timeout = link.method(method), min(remaining, _LONGEST_CALL)
+                    if deadline.alarmed:
+                        call = ask.future(message, timeout=timeout, metadata=metadata)
+                        return _await(call, deadline)
+                    return ask(message, timeout=timeout, metadata=metadata)
                 except grpc.RpcError as exc:
                     error, cause = self._failure(exc, headers or {})
                 except ValueError as exc:
@@ -235,7 +260,8 @@ class GrpcConnection:
             address = self._settings.address
             return type(error)(
                 f"{url} could not be reached; is a gRPC server running at {address}? gRPC says: "
-                f"{text}"
+                f"{text}",
+                unprocessed=True,
             )
         if code == "UNAVAILABLE" and details == "Socket closed":
             return Unavailable(

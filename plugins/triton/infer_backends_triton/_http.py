@@ -42,7 +42,7 @@ from infer_backends_triton._metadata import read_metadata
 from infer_backends_triton._settings import ConnectionSettings, check_headers, secret_values
 from infer_backends_triton._shared_http import HTTPSharedServer
 from infer_backends_triton._shared_memory import SharedMemory, share
-from infer_backends_triton._status import error_message, http_error
+from infer_backends_triton._status import error_message, http_error, is_of_broken_relay
 
 # What a server says of itself and its models is small; max_response_bytes is about tensors.
 _MAX_CONTROL_BYTES = 16 * 1024 * 1024
@@ -75,12 +75,15 @@ class HTTPBackend:
         server: _Server,
         metadata: ModelMetadata,
         *,
+        extensions: frozenset[str] | None,
         binary: bool,
     ) -> None:
         self._url = url
         self._path = path
         self._server = server
         self._metadata = metadata
+        self._extensions = extensions
+        self._binary = binary
         self._infer_path = f"{path}/infer"
         self._infer_head = server.render_head("POST", self._infer_path, {})
         self._writer = RequestWriter(metadata, self._infer_head, binary=binary)
@@ -109,17 +112,12 @@ class HTTPBackend:
             index = server.repository_index(url, deadline)
             model = choose_model(index, url.location, url.version)
         path = model_path(url.base_path, model, url.version)
-        described = server.get(path, deadline)
-        config = server.model_config(path, extensions, deadline)
+        metadata, configured = server.model_metadata(path, extensions, deadline)
         # A gateway may hide the server's own metadata; only Triton has configurations.
-        binary = (
-            "binary_tensor_data" in extensions if extensions is not None else config is not None
-        )
-        with _naming(url.location):
-            metadata = read_metadata(parse_object(described, "the model's metadata"), config)
+        binary = "binary_tensor_data" in extensions if extensions is not None else configured
         if not binary:
             _require_json_forms(metadata)
-        backend = cls(str(url), path, server, metadata, binary=binary)
+        backend = cls(str(url), path, server, metadata, extensions=extensions, binary=binary)
         offered = binary and (extensions is None or "system_shared_memory" in extensions)
         backend._share(url, server, deadline, offered=offered)
         return backend
@@ -167,6 +165,13 @@ class HTTPBackend:
         except InferError:
             return False
         return True
+
+    def describe(self, deadline: Deadline) -> ModelMetadata:
+        """What the model says of itself now, which may differ after a reload."""
+        metadata, _ = self._server.model_metadata(self._path, self._extensions, deadline)
+        if not self._binary:
+            _require_json_forms(metadata)
+        return metadata
 
     def close(self) -> None:
         """Close the connections; calls in flight fail. May be called more than once."""
@@ -257,8 +262,14 @@ class _Server:
         if response.head.status == 200:
             return response
         secrets = settings.secrets | secret_values(headers or {})
-        message = error_message(bytes(response.body))
-        raise http_error(response.head.status, message, url=settings.url, secrets=secrets)
+        body = bytes(response.body)
+        raise http_error(
+            response.head.status,
+            error_message(body),
+            url=settings.url,
+            secrets=secrets,
+            relay_broke=is_of_broken_relay(body),
+        )
 
     def get(self, path: str, deadline: Deadline) -> memoryview:
         """The body of the answer to a GET."""
@@ -291,7 +302,17 @@ class _Server:
                 f"the model's name after the host"
             ) from exc
 
-    def model_config(
+    def model_metadata(
+        self, path: str, extensions: frozenset[str] | None, deadline: Deadline
+    ) -> tuple[ModelMetadata, bool]:
+        """What a model says of itself, and whether the server has its configuration."""
+        described = self.get(path, deadline)
+        config = self._model_config(path, extensions, deadline)
+        with _naming(self._settings.url):
+            metadata = read_metadata(parse_object(described, "the model's metadata"), config)
+        return metadata, config is not None
+
+    def _model_config(
         self, path: str, extensions: frozenset[str] | None, deadline: Deadline
     ) -> Mapping[str, Any] | None:
         """The model's configuration; None from a server that has none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import selectors
 import socket
 import ssl
 import threading
@@ -71,14 +72,24 @@ def dial(
         TLSError: The certificate or the host name was not verified, or the other side does not
             speak TLS.
     """
-    bound = _Bound(settings, deadline)
+    try:
+        return _reach(settings, context, _Bound(settings, deadline), known)
+    except InferError as error:
+        # Of the request that needs the connection, not a byte was sent.
+        error.unprocessed = True
+        raise
+
+
+def _reach(
+    settings: ConnectionSettings, context: ssl.SSLContext | None, bound: _Bound, known: bool
+) -> socket.socket:
     candidates = _resolve(settings, bound)
     failure: InferError | None = None
     for tried, candidate in enumerate(candidates):
         # One address that swallows packets must not take the time of the others.
         share = bound.remaining() / (len(candidates) - tried)
         try:
-            sock = _connect(candidate, share)
+            sock = _connect(candidate, share, bound)
         except OSError as exc:
             failure = _connect_error(settings, exc, bound)
             failure.__cause__ = exc
@@ -118,6 +129,13 @@ class _Bound:
         left = self.remaining()
         if left <= 0:
             raise self.error(doing)
+        return left
+
+    def patience(self) -> float:
+        """How long to wait now, in seconds: what remains, or less if an alarm is due before."""
+        left = self.remaining()
+        if left > 0 and self._deadline.alarmed:
+            left = min(left, self._deadline.patience(f"connecting to {self._settings.url}"))
         return left
 
     def error(self, doing: str) -> InferError:
@@ -163,8 +181,9 @@ def _resolve(settings: ConnectionSettings, bound: _Bound) -> list[_Candidate]:
     lookup = _lookups.setdefault(key, fresh)
     if lookup is fresh:
         _start(lookup, key)
-    if not lookup.done.wait(bound.require("resolving the name of")):
-        raise bound.error("resolving the name of")
+    while not lookup.done.is_set():
+        bound.require("resolving the name of")
+        lookup.done.wait(bound.patience())
     if lookup.failure is not None:
         raise Unavailable(
             f"the host name {host!r} of {settings.url} does not resolve: check its spelling, and "
@@ -193,19 +212,43 @@ def _getaddrinfo(host: str, port: int, flags: int) -> list[_Candidate]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def _connect(candidate: _Candidate, timeout: float) -> socket.socket:
+def _connect(candidate: _Candidate, timeout: float, bound: _Bound) -> socket.socket:
     family, address = candidate
+    ends = time.monotonic() + timeout
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Zero would mean "do not block".
-        sock.settimeout(max(timeout, 0.001))
-        sock.connect(address)
+        sock.settimeout(max(min(timeout, bound.patience()), 0.001))
+        try:
+            sock.connect(address)
+        except TimeoutError as exc:
+            if _is_of_the_system(exc):
+                raise
+            _await_connection(sock, ends, bound)
         # Requests are written in few large pieces; waiting for more only delays the last one.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _is_of_the_system(exc: TimeoutError) -> bool:
+    """Whether it was the system that gave up, and not this side's patience that ended."""
+    return exc.errno is not None
+
+
+def _await_connection(sock: socket.socket, ends: float, bound: _Bound) -> None:
+    """Wait on for a connection that is being made."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_WRITE)
+        while (left := ends - time.monotonic()) > 0:
+            if selector.select(min(left, bound.patience())):
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code:
+                    raise OSError(code, os.strerror(code))
+                return
+    raise TimeoutError
 
 
 def _connect_error(settings: ConnectionSettings, exc: OSError, bound: _Bound) -> InferError:
@@ -227,20 +270,27 @@ def _handshake(
 ) -> ssl.SSLSocket:
     secure: socket.socket = sock
     try:
-        left = bound.remaining()
-        if left <= 0:
-            raise TimeoutError
-        sock.settimeout(left)
         # A name's final dot is for resolving it; certificates don't have it.
         wrapped = context.wrap_socket(
             sock, server_hostname=settings.host.rstrip("."), do_handshake_on_connect=False
         )
         secure = wrapped
-        wrapped.do_handshake()
+        _shake_hands(wrapped, bound)
     except OSError as exc:
         secure.close()
         raise _handshake_error(settings, exc, bound, known) from exc
     return wrapped
+
+
+def _shake_hands(sock: ssl.SSLSocket, bound: _Bound) -> None:
+    while (patience := bound.patience()) > 0:
+        sock.settimeout(patience)
+        try:
+            return sock.do_handshake()
+        except TimeoutError as exc:
+            if _is_of_the_system(exc):
+                raise
+    raise TimeoutError
 
 
 def _handshake_error(

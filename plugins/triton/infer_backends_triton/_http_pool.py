@@ -63,6 +63,7 @@ class ConnectionPool:
             ModelClosed: The pool was closed before the call, or during it.
             InferError: What went wrong; see :meth:`Connection.exchange`.
         """
+        sent_before = False
         connection = self._take_idle()
         if connection is not None:
             try:
@@ -72,7 +73,14 @@ class ConnectionPool:
                 safe = repeatable or not connection.request_sent
                 if connection.answering or not safe:
                     raise
-        return self._exchange(self._connect(deadline), request, deadline, max_body, landing)
+                sent_before = True
+        try:
+            connection = self._connect(deadline)
+        except InferError as error:
+            # What the server made of the piece that it got is its own affair.
+            error.unprocessed = error.unprocessed and not sent_before
+            raise
+        return self._exchange(connection, request, deadline, max_body, landing)
 
     def close(self) -> None:
         """Close all connections; calls in flight fail. May be called more than once."""

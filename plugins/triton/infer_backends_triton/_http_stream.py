@@ -7,10 +7,13 @@ import select
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
-from infer_backends.plugin import Deadline
+from infer_backends.plugin import Deadline, DeadlineExceeded
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 Buffer = bytes | bytearray | memoryview
 
@@ -155,18 +158,15 @@ class _TimedStream:
         for piece in pieces:
             view = memoryview(piece)
             while view:
-                self._sock.settimeout(_time_left(deadline))
-                view = view[self._sock.send(view[:_TLS_PIECE]) :]
+                view = view[self._until(deadline, self._sock.send, view[:_TLS_PIECE]) :]
 
     def receive(self, deadline: Deadline) -> bytes:
-        self._sock.settimeout(_time_left(deadline))
-        return self._sock.recv(_PIECE)
+        return self._until(deadline, self._sock.recv, _PIECE)
 
     def receive_into(self, view: memoryview, deadline: Deadline) -> int:
         start, size = 0, len(view)
         while start < size:
-            self._sock.settimeout(_time_left(deadline))
-            got = self._sock.recv_into(view[start:])
+            got = self._until(deadline, self._sock.recv_into, view[start:])
             if not got:
                 break
             start += got
@@ -191,6 +191,18 @@ class _TimedStream:
     def close(self) -> None:
         self._sock.close()
 
+    def _until(
+        self, deadline: Deadline, operation: Callable[[Argument], Result], argument: Argument
+    ) -> Result:
+        """What an operation returns; TLS goes on with one that is tried again the same."""
+        while True:
+            self._sock.settimeout(_time_left(deadline))
+            try:
+                return operation(argument)
+            except TimeoutError as exc:
+                if exc.errno is not None:  # The system gave up.
+                    raise
+
 
 def _wait(poller: select.poll, deadline: Deadline, longest: float) -> bool:
     """Wait for the socket, for ``longest`` seconds at most; whether it is ready."""
@@ -198,7 +210,9 @@ def _wait(poller: select.poll, deadline: Deadline, longest: float) -> bool:
 
 
 def _time_left(deadline: Deadline) -> float:
-    left = deadline.remaining()
-    if left <= 0:
-        raise TimeoutError
-    return left
+    """How long to wait now, in seconds: until the deadline, or an alarm."""
+    try:
+        return deadline.patience("the answer")
+    except DeadlineExceeded:
+        # The connection knows what to say of it.
+        raise TimeoutError from None

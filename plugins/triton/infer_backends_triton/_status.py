@@ -78,6 +78,13 @@ _WORDS: tuple[tuple[re.Pattern[str], type[InferError]], ...] = (
     (re.compile(_REQUEST_ID + r"Request was cancelled", re.IGNORECASE), Unavailable),
 )
 
+# Said of a request that waits, or would have to, for the model to begin with it.
+_NOT_BEGUN = re.compile(
+    _REQUEST_ID + r"(?:Server is stopping|Exceeds maximum queue size|Request timeout expired)"
+)
+# What Envoy says with 503 also when the server behind it had the request already.
+_RELAY_BROKE = b"reset before headers"
+
 _HTTP: Mapping[int, type[InferError]] = {
     401: PermissionDenied,
     403: PermissionDenied,
@@ -108,6 +115,8 @@ _GRPC: Mapping[str, type[InferError]] = {
     "UNAVAILABLE": Unavailable,
     "UNAUTHENTICATED": PermissionDenied,
 }
+# gRPC's own complaints about what has arrived, which comes after the work.
+_TOO_MUCH = re.compile(r"larger than max|exceeds (?:hard |soft )?limit", re.IGNORECASE)
 # What gRPC itself says with a status that a server could have sent too.
 _GRPC_WORDS: tuple[tuple[frozenset[str], re.Pattern[str], type[InferError]], ...] = (
     (
@@ -141,7 +150,14 @@ _GRPC_WORDS: tuple[tuple[frozenset[str], re.Pattern[str], type[InferError]], ...
 )
 
 
-def http_error(status: int, message: str, *, url: str, secrets: Iterable[str] = ()) -> InferError:
+def http_error(
+    status: int,
+    message: str,
+    *,
+    url: str,
+    secrets: Iterable[str] = (),
+    relay_broke: bool = False,
+) -> InferError:
     """The error that an HTTP answer stands for.
 
     Args:
@@ -149,6 +165,7 @@ def http_error(status: int, message: str, *, url: str, secrets: Iterable[str] = 
         message: What the server says of it; see :func:`error_message`.
         url: Who answered, secrets masked.
         secrets: What must not appear in the error, should the server repeat it.
+        relay_broke: Whether it was a proxy that answered, see :func:`is_of_broken_relay`.
     """
     text = clean(message, secrets)
     described = f"{url} answered {status}" + (f": {text}" if text else "")
@@ -161,7 +178,9 @@ def http_error(status: int, message: str, *, url: str, secrets: Iterable[str] = 
     kind = _by_words(message)
     if kind is None:
         kind = _HTTP.get(status, InvalidInput if status < 500 else InferenceFailed)
-    return kind(described)
+    # RFC 6585 and RFC 9110: too many requests; not able to handle the request now.
+    refused = status == 429 or (status == 503 and not relay_broke)
+    return kind(described, unprocessed=_is_unprocessed(kind, message, refused=refused))
 
 
 def grpc_error(code: str, details: str, *, url: str, secrets: Iterable[str] = ()) -> InferError:
@@ -180,7 +199,9 @@ def grpc_error(code: str, details: str, *, url: str, secrets: Iterable[str] = ()
     for codes, pattern, kind in _GRPC_WORDS:
         if code in codes and pattern.search(details):
             return kind(described)
-    return (_by_words(details) or _GRPC.get(code, InferenceFailed))(described)
+    kind = _by_words(details) or _GRPC.get(code, InferenceFailed)
+    refused = code == "RESOURCE_EXHAUSTED" and not _TOO_MUCH.search(details)
+    return kind(described, unprocessed=_is_unprocessed(kind, details, refused=refused))
 
 
 def error_message(body: bytes) -> str:
@@ -202,6 +223,11 @@ def error_message(body: bytes) -> str:
     return ""
 
 
+def is_of_broken_relay(body: bytes) -> bool:
+    """Whether an error is that of a proxy, whose own connection to the server may have broken."""
+    return _RELAY_BROKE in body
+
+
 def clean(message: str, secrets: Iterable[str] = ()) -> str:
     """A server's message, fit to be shown: on one line, not too long, without ``secrets``."""
     for secret in sorted(secrets, key=len, reverse=True):
@@ -216,6 +242,11 @@ def _by_words(message: str) -> type[InferError] | None:
         if pattern.match(message):
             return kind
     return None
+
+
+def _is_unprocessed(kind: type[InferError], message: str, *, refused: bool) -> bool:
+    """Whether the server says that it has not begun with the request."""
+    return kind is Unavailable and (refused or _NOT_BEGUN.match(message) is not None)
 
 
 def _said(value: Any) -> str:
