@@ -23,16 +23,22 @@ def free_port() -> int:
 
 
 @contextmanager
-def black_hole() -> Iterator[int]:
-    """The port of a listener whose backlog is full: SYN packets to it get no answer."""
+def full_backlog() -> Iterator[socket.socket]:
+    """A listener whose backlog is full: SYN packets to it get no answer."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        port = int(listener.getsockname()[1])
         for _ in range(4):
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-        yield port
+            filler.connect_ex(listener.getsockname())
+        yield listener
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """The port of a listener that the system lets nobody reach."""
+    with full_backlog() as listener:
+        yield int(listener.getsockname()[1])
 
 
 @contextmanager

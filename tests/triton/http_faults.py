@@ -211,12 +211,13 @@ def default_options(
     headers: Mapping[str, str] | None = None,
     connect_timeout: float = 5.0,
     timeout: float = 30.0,
+    deadline: Deadline | None = None,
     **values: Any,
 ) -> OpenOptions:
     """What the core gives the plugin's hook when a URL says nothing else."""
     return OpenOptions(
         {option.name: option.default for option in TRITON_OPTIONS} | values,
-        deadline=Deadline.after(timeout),
+        deadline=deadline or Deadline.after(timeout),
         connect_timeout=connect_timeout,
         headers=headers,
     )
