@@ -12,12 +12,16 @@ from infer_backends._tensors import ModelMetadata
 class OnlyMember:
     """A backend that stands for no others, as the one member of its model.
 
+    Args:
+        backend: The backend.
+        url: Its URL, secrets masked, if it is known.
+
     Attributes:
         url: Its URL, secrets masked, which it says when it answers; until then the model's name.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self.url = backend.metadata.name
+    def __init__(self, backend: Backend, url: str = "") -> None:
+        self.url = url or backend.metadata.name
         self._backend = backend
 
     def metadata(self, deadline: Deadline) -> ModelMetadata:  # noqa: ARG002 - it is open

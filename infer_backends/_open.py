@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any
 
 from infer_backends._backend import Backend
 from infer_backends._batching import Splitting
@@ -14,7 +15,13 @@ from infer_backends._loading import LoadedPlugin
 from infer_backends._model import DEFAULT_TIMEOUT, Model
 from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, OpenOptions, Option
 from infer_backends._registry import REGISTRY
+from infer_backends._resilience._policy import Policy
+from infer_backends._resilience._single import Single
+from infer_backends._tensors import ModelMetadata
 from infer_backends._url import ModelURL, has_scheme, split_urls
+
+if TYPE_CHECKING:
+    from infer_backends._resilience._fallback import Fallback
 
 URL = str | os.PathLike[str] | ModelURL
 
@@ -63,25 +70,45 @@ def open_model(
                 f"with several URLs, the option {name!r} belongs in the URL that it is meant for; "
                 f"the call takes {', '.join(sorted(_CORE_NAMES))}"
             )
-    plans = [_Plan(parsed, given, headers) for parsed in urls]
-    core = _agree(plans)
+    plans = [[_Plan(parsed, given, headers)] for parsed in urls]
+    core = _agree([replicas[0] for replicas in plans])
     timeout = core["timeout"]
     deadline = Deadline.after(timeout or DEFAULT_TIMEOUT, explicit=timeout is not None)
-    backend: Backend
-    if len(plans) == 1:
-        backend = plans[0].open(deadline)
-    else:
-        # Imported where it is used: importing the library has to stay cheap.
-        from infer_backends._resilience._fallback import Member, open_fallback
-
-        members = [Member(str(plan.url), plan.open) for plan in plans]
-        backend = open_fallback(members, deadline, strict=core["parity"] == "strict")
+    backend = _stand_for(plans, deadline, _policy(core))
     return Model(
         backend,
         timeout=timeout,
         coerce=core["coerce"],
         reopen=(_reopen, (urls, headers, given)),
     )
+
+
+def _policy(core: Mapping[str, Any]) -> Policy:
+    return Policy(
+        probe_period=core["probe_period"],
+        strict=core["parity"] == "strict",
+        on_failure=core["fallback_on_failure"],
+        idempotent=core["idempotent"],
+    )
+
+
+def _stand_for(
+    plans: Sequence[Sequence[_Plan]], deadline: Deadline, policy: Policy
+) -> Single | Fallback:
+    """A backend that stands for all the URLs."""
+    if len(plans) == len(plans[0]) == 1:
+        plan = plans[0][0]
+        return Single(plan.open(deadline), str(plan.url), policy)
+    # Imported where it is used: importing the library has to stay cheap.
+    from infer_backends._resilience._contact import Contact
+    from infer_backends._resilience._endpoint import Endpoint
+    from infer_backends._resilience._opening import open_members
+
+    members = [
+        [Endpoint(Contact(str(plan.url), plan.open, plan.describer), policy) for plan in replicas]
+        for replicas in plans
+    ]
+    return open_members(members, deadline, policy)
 
 
 def _reopen(
@@ -103,10 +130,20 @@ class _Plan:
         self.url = url.with_secret_options(secret)
         self._plugin = plugin
 
+    @property
+    def describer(self) -> Callable[[], ModelMetadata | None] | None:
+        """Says what the model is without loading it; None if it is to be loaded at open."""
+        return None if self.options.core["preload"] else self._describe
+
+    def _describe(self) -> ModelMetadata | None:
+        return self._plugin.metadata(self.url, self.options)
+
     def open(self, deadline: Deadline) -> Backend:
         """The plugin's backend, splitting what is too large for it."""
-        self.options.deadline = deadline
-        backend = self._plugin.open(self.url, self.options)
+        # Opened again by a thread of its own, when it has recovered.
+        options = copy(self.options)
+        options.deadline = deadline
+        backend = self._plugin.open(self.url, options)
         if backend.metadata.max_batch_size > 0:
             return Splitting(backend, str(self.url))
         return backend

@@ -162,10 +162,16 @@ CORE_OPTIONS = (
     Option("connect_timeout", float, 2.0, "time for connecting, in seconds", minimum=0.001),
     Option("coerce", str, "lossless", "conversion of inputs", ("never", "lossless", "unsafe")),
     Option("parity", str, "strict", "members that differ: error or warning", ("strict", "warn")),
+    Option("preload", bool, False, "load at open what would be loaded when it is needed"),
+    Option("idempotent", bool, False, "a call may be sent again that may have been worked on"),
+    Option("fallback_on_failure", bool, False, "a failure of the model asks the next URL, too"),
+    Option("probe_period", float, 1.0, "time between probes at first, in seconds", minimum=0.05),
     Option("auth", str, None, "env:NAME: the variable that holds a bearer token", secret=True),
 )
 #: Core options that say how the Model behaves, so that all the URLs of one Model must agree.
-MODEL_OPTIONS = frozenset({"timeout", "coerce", "parity"})
+MODEL_OPTIONS = frozenset(
+    {"timeout", "coerce", "parity", "idempotent", "fallback_on_failure", "probe_period"}
+)
 
 
 def resolve(url: ModelURL, given: Mapping[str, Any], declared: Sequence[Option]) -> dict[str, Any]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -20,29 +17,35 @@ from infer_backends import (
     InferError,
     InvalidInput,
     MetadataMismatch,
-    ModelClosed,
     ModelNotFound,
     PermissionDenied,
+    ProtocolError,
     TensorSpec,
     TLSError,
     Unavailable,
 )
-from infer_backends._resilience._fallback import Fallback, Member, open_fallback
-from infer_backends.plugin import Array, Backend, Deadline, InferRequest
+from infer_backends._member_state import MemberState
+from infer_backends._resilience._contact import Contact
+from infer_backends._resilience._endpoint import Endpoint
+from infer_backends._resilience._fallback import Fallback
+from infer_backends._resilience._opening import open_members
+from infer_backends._resilience._policy import Policy
+from infer_backends.plugin import Array, Backend, Deadline, InferRequest, ModelMetadata
 from tests.core.fakes import FakeBackend, ManualClock, double, metadata, request
 
 OTHER = metadata([TensorSpec("x", DataType.INT32, (-1, 3))])
 
 
 class Switch:
-    """A member whose server can be down."""
+    """A member whose server can be down, and says so when it is probed."""
 
-    def __init__(self, url: str, backend: FakeBackend | None = None) -> None:
+    def __init__(self, url: str, backend: FakeBackend | None = None, *, lazy: bool = False) -> None:
+        self.url = url
         self.backend = backend or FakeBackend(url=url)
+        self.lazy = lazy
         self.down: InferError | None = None
         self.opened = 0
         self.before_open: Callable[[], None] = lambda: None
-        self.member = Member(url, self.open)
 
     def open(self, deadline: Deadline) -> Backend:
         self.opened += 1
@@ -51,14 +54,58 @@ class Switch:
             raise self.down
         return self.backend
 
+    def describe(self) -> ModelMetadata | None:
+        return self.backend.metadata if self.lazy else None
+
 
 def pair() -> tuple[Switch, Switch]:
     return Switch("fake://first/m"), Switch("fake://second/m")
 
 
-def opened(*switches: Switch, strict: bool = True, timeout: float = 10) -> Fallback:
-    members = [switch.member for switch in switches]
-    return open_fallback(members, Deadline.after(timeout), strict=strict)
+class Opened:
+    """A fallback whose probes are made when a test says so."""
+
+    def __init__(
+        self, *switches: Switch, policy: Policy | None = None, timeout: float = 10
+    ) -> None:
+        # So long that no prober comes to probe by itself.
+        self.policy = policy or Policy(probe_period=1e6)
+        self.endpoints = [
+            Endpoint(Contact(switch.url, switch.open, switch.describe), self.policy)
+            for switch in switches
+        ]
+        self.fallback = open_members(
+            [[endpoint] for endpoint in self.endpoints],
+            Deadline.after(timeout, clock=self.policy.clock),
+            self.policy,
+        )
+
+    def states(self) -> list[str]:
+        return [str(member.state) for member in self.fallback.status().members]
+
+    def probe(self, position: int = 0) -> None:
+        self.endpoints[position]._probe()
+
+
+_OPEN: list[Fallback] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _OPEN:
+        _OPEN.pop().close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("infer-backends")]
+
+
+def opening(*switches: Switch, policy: Policy | None = None, timeout: float = 10) -> Opened:
+    found = Opened(*switches, policy=policy, timeout=timeout)
+    _OPEN.append(found.fallback)
+    return found
+
+
+def opened(*switches: Switch, timeout: float = 10, policy: Policy | None = None) -> Fallback:
+    return opening(*switches, timeout=timeout, policy=policy).fallback
 
 
 def test_the_first_member_answers_while_it_can() -> None:
@@ -82,8 +129,23 @@ def test_an_unavailable_member_is_passed_over_and_remembered(error: InferError) 
     assert attempt.url == "fake://first/m"
     assert attempt.error is error
     assert attempt.duration >= 0
+
+
+@pytest.mark.parametrize("error", [Unavailable("gone"), ModelNotFound("no versions")])
+def test_a_member_that_failed_quickly_is_asked_again_at_the_next_call(error: InferError) -> None:
+    first, second = pair()
+    fallback = opened(first, second)
+    first.backend.error = error
+    fallback.infer(request())
     first.backend.error = None
     assert fallback.infer(request()).backend_url == "fake://first/m"
+
+
+def test_a_member_that_breaks_the_protocol_is_passed_over() -> None:
+    first, second = pair()
+    fallback = opened(first, second)
+    first.backend.error = ProtocolError("not HTTP at all")
+    assert fallback.infer(request()).backend_url == "fake://second/m"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +161,13 @@ def test_an_error_that_another_member_would_not_change_is_raised(error: InferErr
         fallback.infer(request())
     assert [attempt.url for attempt in caught.value.attempts] == ["fake://first/m"]
     assert third.backend.requests == []
+
+
+def test_a_failure_of_the_model_moves_on_where_that_was_asked_for() -> None:
+    first, second = pair()
+    fallback = opened(first, second, policy=Policy(on_failure=True))
+    first.backend.error = InferenceFailed("a bug in the model")
+    assert fallback.infer(request()).backend_url == "fake://second/m"
 
 
 def test_a_foreign_exception_is_not_swallowed() -> None:
@@ -122,34 +191,47 @@ def test_when_all_fail_the_error_shows_every_attempt() -> None:
     assert caught.value.__cause__ is second.backend.error
 
 
-def test_the_first_attempt_leaves_a_reserve_for_the_second() -> None:
+@pytest.mark.parametrize(("timeout", "first_share"), [(4.0, 3.0), (0.8, 0.55), (0.2, 0.1)])
+def test_the_reserve_is_a_quarter_or_250_ms_or_half(timeout: float, first_share: float) -> None:
     clock = ManualClock()
     first, second = pair()
-    fallback = opened(first, second)
+    fallback = opened(first, second, policy=Policy(clock=clock))
 
     def hang(request: InferRequest) -> dict[str, Array]:
         clock.advance(request.deadline.remaining())
         raise DeadlineExceeded("hung")
 
     first.backend.answer = hang
-    response = fallback.infer(request(deadline=Deadline.after(4, clock=clock)))
+    response = fallback.infer(request(deadline=Deadline.after(timeout, clock=clock)))
     assert response.backend_url == "fake://second/m"
-    assert first.backend.requests[0].deadline.remaining() == 0
-    assert second.backend.requests[0].deadline.remaining() == 1
+    assert response.attempts[0].duration == pytest.approx(first_share)
+    left = timeout - first_share
+    assert second.backend.requests[0].deadline.remaining() == pytest.approx(left)
 
 
-@pytest.mark.parametrize(("timeout", "first_share"), [(4.0, 3.0), (0.8, 0.55), (0.2, 0.1)])
-def test_the_reserve_is_a_quarter_or_250_ms_or_half(timeout: float, first_share: float) -> None:
+def test_the_reserve_of_a_member_that_was_measured_is_what_it_took() -> None:
     clock = ManualClock()
     first, second = pair()
-    opened(first, second).infer(request(deadline=Deadline.after(timeout, clock=clock)))
-    assert first.backend.requests[0].deadline.remaining() == pytest.approx(first_share)
+    both = opening(first, second, policy=Policy(clock=clock))
+    for _ in range(50):
+        both.endpoints[1].latency.observe(0.1)
+    both.fallback.infer(request(deadline=Deadline.after(4, clock=clock)))
+    assert first.backend.requests[0].deadline.remaining() == pytest.approx(3.9, abs=0.01)
+
+
+def test_the_only_member_that_is_left_has_all_the_time() -> None:
+    clock = ManualClock()
+    first, second = pair()
+    second.down = Unavailable("refused")
+    fallback = opened(first, second, policy=Policy(clock=clock))
+    fallback.infer(request(deadline=Deadline.after(4, clock=clock)))
+    assert first.backend.requests[0].deadline.remaining() == 4
 
 
 def test_when_the_deadline_itself_is_over_that_is_the_error() -> None:
     clock = ManualClock()
     first, second = pair()
-    fallback = opened(first, second)
+    fallback = opened(first, second, policy=Policy(clock=clock))
 
     def hang(request: InferRequest) -> dict[str, Array]:
         clock.advance(100)
@@ -162,17 +244,100 @@ def test_when_the_deadline_itself_is_over_that_is_the_error() -> None:
     assert second.backend.requests == []
 
 
-def test_a_member_that_is_down_at_open_is_opened_by_a_later_call() -> None:
+def test_a_member_that_is_down_at_open_is_asked_once_a_probe_has_reached_it() -> None:
     first, second = pair()
     first.down = Unavailable("refused")
-    fallback = opened(first, second)
-    response = fallback.infer(request())
-    assert response.backend_url == "fake://second/m"
-    assert response.attempts[0].error is first.down
+    both = opening(first, second)
+    response = both.fallback.infer(request())
+    assert (response.backend_url, response.attempts) == ("fake://second/m", ())
+    both.probe()
+    assert both.states() == ["down", "ready"]
     first.down = None
-    assert fallback.infer(request()).backend_url == "fake://first/m"
-    assert fallback.infer(request()).backend_url == "fake://first/m"
+    both.probe()
+    assert both.states() == ["recovering", "ready"]
+    answers = [both.fallback.infer(request()).backend_url for _ in range(4)]
+    assert answers == ["fake://first/m"] * 4
+    assert both.states() == ["ready", "ready"]
     assert first.opened == 3
+
+
+def test_five_failures_in_a_row_and_a_member_is_not_asked_any_more() -> None:
+    first, second = pair()
+    both = opening(first, second)
+    first.backend.error = Unavailable("refused")
+    attempts = [len(both.fallback.infer(request()).attempts) for _ in range(8)]
+    assert attempts == [1, 1, 1, 1, 1, 0, 0, 0]
+    assert both.states() == ["down", "ready"]
+    assert both.fallback.status().fallbacks == 8
+
+
+def test_a_member_that_timed_out_is_not_asked_any_more_at_once() -> None:
+    first, second = pair()
+    both = opening(first, second)
+    both.endpoints[0]._prober.stop()
+    first.backend.error = DeadlineExceeded("slow")
+    assert len(both.fallback.infer(request()).attempts) == 1
+    assert both.fallback.infer(request()).attempts == ()
+    assert both.states() == ["suspect", "ready"]
+
+
+def test_while_nobody_is_ready_those_that_are_down_are_asked_one_call_at_a_time() -> None:
+    first, second = pair()
+    both = opening(first, second)
+    first.backend.error = second.backend.error = Unavailable("refused")
+    for _ in range(5):
+        with pytest.raises(AllBackendsFailed):
+            both.fallback.infer(request())
+    assert both.states() == ["down", "down"]
+    with pytest.raises(AllBackendsFailed) as caught:
+        both.fallback.infer(request())
+    assert [str(attempt.error) for attempt in caught.value.attempts] == ["refused", "refused"]
+    second.backend.error = None
+    assert both.fallback.infer(request()).backend_url == "fake://second/m"
+    assert both.states() == ["down", "recovering"]
+
+
+def test_members_that_are_suspect_are_named_but_not_waited_for() -> None:
+    first, second = pair()
+    both = opening(first, second)
+    for endpoint in both.endpoints:
+        endpoint._prober.stop()
+    first.backend.error = second.backend.error = DeadlineExceeded("slow")
+    with pytest.raises(AllBackendsFailed):
+        both.fallback.infer(request())
+    asked = len(first.backend.requests)
+    with pytest.raises(AllBackendsFailed, match="not asked: suspect for") as caught:
+        both.fallback.infer(request())
+    assert len(caught.value.attempts) == 2
+    assert len(first.backend.requests) == asked
+
+
+def test_a_member_that_is_described_is_loaded_when_it_is_needed_and_once() -> None:
+    first, second = Switch("fake://first/m"), Switch("fake://second/m", lazy=True)
+    both = opening(first, second)
+    both.fallback.infer(request())
+    assert (second.opened, both.states()) == (0, ["ready", "unopened"])
+    first.backend.error = Unavailable("refused")
+    assert both.fallback.infer(request()).backend_url == "fake://second/m"
+    both.fallback.infer(request())
+    assert (second.opened, both.states()[1]) == (1, "ready")
+
+
+def test_no_thread_runs_before_something_fails_and_none_after_closing() -> None:
+    first, second = pair()
+    both = opening(first, second, policy=Policy(probe_period=0.05))
+    both.fallback.infer(request())
+    assert threading.active_count() == 1 or not _threads()
+    first.backend.error = Unavailable("refused")
+    for _ in range(5):
+        both.fallback.infer(request())
+    assert _threads() == ["infer-backends-probe"]
+    both.fallback.close()
+    assert _threads() == []
+
+
+def _threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("infer-backends")]
 
 
 def test_when_none_can_be_opened_all_are_shown_and_nothing_stays_open() -> None:
@@ -204,7 +369,7 @@ def test_members_that_differ_may_be_allowed(caplog: pytest.LogCaptureFixture) ->
     first = Switch("fake://first/m")
     second = Switch("fake://second/m", FakeBackend(metadata=OTHER))
     with caplog.at_level(logging.WARNING, "infer_backends"):
-        assert opened(first, second, strict=False).metadata is first.backend.metadata
+        assert opened(first, second, policy=Policy(strict=False)).metadata is first.backend.metadata
     assert "not the same model" in caplog.text
 
 
@@ -214,63 +379,27 @@ def test_a_member_that_comes_back_as_another_model_is_not_asked_any_more(
     first = Switch("fake://first/m", FakeBackend(metadata=OTHER))
     second = Switch("fake://second/m")
     first.down = Unavailable("refused")
-    fallback = opened(first, second)
+    both = opening(first, second)
     first.down = None
     with caplog.at_level(logging.WARNING, "infer_backends"):
-        response = fallback.infer(request())
-        assert response.backend_url == "fake://second/m"
-        assert isinstance(response.attempts[0].error, MetadataMismatch)
-        assert fallback.infer(request()).attempts == ()
-    assert caplog.text.count("is not asked any more") == 1
+        both.probe()
+        both.probe()
+        assert both.fallback.infer(request()).backend_url == "fake://second/m"
+    assert caplog.text.count("fake://first/m is excluded: it is not the same model") == 1
+    assert both.states() == ["excluded", "ready"]
     assert first.backend.requests == []
-
-
-def test_many_callers_open_a_member_once() -> None:
-    first, second = pair()
-    first.down = Unavailable("refused")
-    fallback = opened(first, second)
-    begun, go = threading.Event(), threading.Event()
-    inner = first.open
-
-    def slow_open(deadline: Deadline) -> Backend:
-        begun.set()
-        assert go.wait(10)
-        return inner(deadline)
-
-    first.down = None
-    first.member._opener = slow_open
-    answers: list[str] = []
-    callers = [
-        threading.Thread(target=lambda: answers.append(fallback.infer(request()).backend_url))
-        for _ in range(8)
-    ]
-    for caller in callers:
-        caller.start()
-    assert begun.wait(10)
-    go.set()
-    for caller in callers:
-        caller.join(10)
-    assert answers == ["fake://first/m"] * 8
-    assert first.opened == 2
-
-
-def test_waiting_for_another_caller_to_open_a_member_ends_at_the_deadline() -> None:
-    first, _ = pair()
-    first.member._lock.acquire()
-    with pytest.raises(DeadlineExceeded, match="while fake://first/m was being opened"):
-        first.member.open(Deadline.after(0.01))
 
 
 def test_closing_closes_the_members_that_are_open() -> None:
     first, second = pair()
     first.down = Unavailable("refused")
-    fallback = opened(first, second)
-    fallback.close()
+    both = opening(first, second)
+    both.fallback.close()
     assert (first.backend.closed, second.backend.closed) == (0, 1)
     first.down = None
-    with pytest.raises(ModelClosed):
-        fallback.infer(request())
-    assert first.backend.closed == 1
+    both.probe()
+    assert first.backend.closed == 0
+    assert both.fallback.status().members[0].state is MemberState.DOWN
 
 
 def test_outputs_pass_through_unchanged() -> None:
@@ -296,45 +425,10 @@ def test_every_member_of_several_is_given_time_of_its_own() -> None:
 
     for switch in switches[:2]:
         switch.backend.answer = hang
-    members = [switch.member for switch in switches]
-    deadline = Deadline.after(16, clock=clock)
-    fallback = open_fallback(members, deadline, clock=clock)
-    response = fallback.infer(request(deadline=deadline))
-    assert given == [12, 3]
+    fallback = opened(*switches, policy=Policy(clock=clock, probe_period=1e6))
+    response = fallback.infer(request(deadline=Deadline.after(16, clock=clock)))
+    assert given == [8, 6]
     assert response.backend_url == "fake://2/m"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking is the point
-def test_a_forked_child_reaches_a_member_that_the_parent_was_opening() -> None:
-    first, second = pair()
-    first.down = Unavailable("refused")
-    fallback = opened(first, second)
-    first.down = None
-    inside, leave = threading.Event(), threading.Event()
-    parent = os.getpid()
-
-    def slowly_in_the_parent() -> None:
-        if os.getpid() == parent:
-            inside.set()
-            assert leave.wait(10)
-
-    first.before_open = slowly_in_the_parent
-    caller = threading.Thread(target=fallback.infer, args=(request(),))
-    caller.start()
-    assert inside.wait(10)
-
-    def answering(results: Any) -> None:
-        results.put(fallback.infer(request(deadline=Deadline.after(5))).backend_url)
-
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    child = context.Process(target=answering, args=(results,))
-    child.start()
-    leave.set()
-    assert results.get(timeout=10) == "fake://first/m"
-    child.join(10)
-    caller.join(10)
 
 
 def test_every_member_is_closed_though_one_of_them_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +438,8 @@ def test_every_member_is_closed_though_one_of_them_fails(monkeypatch: pytest.Mon
     def close() -> None:
         raise KeyError
 
-    monkeypatch.setattr(first.backend, "close", close)
-    with pytest.raises(KeyError):
-        fallback.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(first.backend, "close", close)
+        with pytest.raises(KeyError):
+            fallback.close()
     assert second.backend.closed == 1

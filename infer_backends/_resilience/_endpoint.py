@@ -1,0 +1,352 @@
+"""One URL of a model: asked while it answers, left alone while it does not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+
+from infer_backends._backend import InferRequest, InferResponse
+from infer_backends._deadline import Deadline
+from infer_backends._errors import (
+    DeadlineExceeded,
+    InferError,
+    InvalidInput,
+    MetadataMismatch,
+    ModelClosed,
+    ModelNotFound,
+    PluginError,
+    ProtocolError,
+    Unavailable,
+)
+from infer_backends._events import ProbeEvent, TransitionEvent
+from infer_backends._member_state import MemberState
+from infer_backends._resilience._breaker import Breaker, Permit, Transition
+from infer_backends._resilience._contact import Contact
+from infer_backends._resilience._latency import Latency
+from infer_backends._resilience._likeness import Likeness
+from infer_backends._resilience._opened import Opened
+from infer_backends._resilience._policy import SLOW, SLOWEST_PROBES, Policy
+from infer_backends._resilience._prober import Prober
+from infer_backends._status import MemberStatus
+from infer_backends._tensors import ModelMetadata
+
+logger = logging.getLogger("infer_backends")
+
+#: An endpoint that raises one of these could not do its work; another one may. ``ModelNotFound``
+#: only of a model that was there: a stopping Triton has "no available versions", and so has one
+#: whose model was unloaded. An answer that breaks the protocol is no answer.
+UNAVAILABLE = (Unavailable, DeadlineExceeded, ModelNotFound, ProtocolError)
+
+#: These say nothing of whether it is available.
+_SAYS_NOTHING = (MetadataMismatch, ModelClosed)
+
+#: A time-out after less than this, in seconds, is the caller's: there was no time left.
+_HURRIED = 0.001
+
+#: How long a probe may take, in seconds; and one that has to open the model first.
+_PROBE_TIMEOUT, _FIRST_PROBE_TIMEOUT = 2.0, 5.0
+
+
+class Endpoint:
+    """One URL of a model.
+
+    Args:
+        contact: The way to it.
+        policy: How it is watched over.
+
+    Attributes:
+        url: The URL, secrets masked.
+        breaker: Whether it is asked.
+        latency: How long it takes to answer.
+        contact: The way to it.
+    """
+
+    def __init__(self, contact: Contact, policy: Policy) -> None:
+        self.url = contact.url
+        self.contact = contact
+        self.breaker = Breaker(policy.clock, policy.random)
+        self.latency = Latency()
+        self._policy = policy
+        self._name = ""
+        self._likeness: Likeness | None = None
+        self._prober = Prober(self._probe, "infer-backends-probe")
+        self._pace = policy.probe_period
+        self._next_probe: float | None = None
+        self._probes = 0
+        self._last_error: InferError | None = None
+        self._loaded = False
+        self._closed = False
+        _ENDPOINTS.add(self)
+
+    # What a call does ------------------------------------------------------------------------
+
+    def admit(self) -> Permit | None:
+        """Leave to ask this endpoint, or None."""
+        permit = self.breaker.free or self.breaker.admit()
+        if permit is None and not self._prober.running:
+            # In a forked child, threads of the parent are not there.
+            self._watch()
+        return permit
+
+    def infer(self, request: InferRequest, permit: Permit) -> InferResponse:
+        """Let it answer, and learn from how that goes.
+
+        Raises:
+            MetadataMismatch: It has become another model, and is not asked any more.
+            InferError: What it said.
+        """
+        clock = self._policy.clock
+        started = clock()
+        try:
+            response = self.run(request)
+            likeness = self._likeness
+            if likeness is not None and not likeness.of(response):
+                self._doubt(started, request.deadline)
+        except BaseException as exc:
+            error = self._learn(exc, permit, started, request.deadline)
+            if error is exc:
+                raise
+            raise error from exc
+        now = clock()
+        self.latency.observe(now - started)
+        transition = self.breaker.succeeded(permit, now)
+        if transition is not None:
+            self._announce(transition)
+        return response
+
+    def run(self, request: InferRequest) -> InferResponse:
+        """Let it answer, whatever its state; opens it if need be."""
+        if not self._loaded:
+            self._load(request.deadline)
+        token = object()
+        opened = self.contact.openings.enter(token)
+        if opened is None:
+            raise Unavailable(f"{self.url} was not reached yet")
+        try:
+            return opened.backend.infer(request)
+        finally:
+            opened.inside.discard(token)
+
+    def metadata(self, deadline: Deadline) -> ModelMetadata:
+        """What it says of its model; opens it if need be."""
+        opened = self.contact.openings.current if self._loaded else None
+        return (opened or self._load(deadline)).backend.metadata
+
+    @property
+    def unopened(self) -> bool:
+        """Whether it is loaded when it is needed, and was not needed yet."""
+        return self.breaker.state is MemberState.UNOPENED
+
+    def begin_loading(self) -> None:
+        """Load it in the background."""
+        self.contact.begin_loading()
+
+    def _load(self, deadline: Deadline) -> Opened:
+        opened = self.contact.load(deadline) if self.unopened else self.contact.open(deadline)
+        found = self.contact.differing(opened.backend.metadata)
+        if found and self._policy.strict:
+            raise self._exclude(found)
+        self._loaded = True
+        self._announce(self.breaker.opened())
+        return opened
+
+    def _learn(
+        self, exc: BaseException, permit: Permit, started: float, deadline: Deadline
+    ) -> BaseException:
+        """Take notice of how a call failed; the error to raise for it."""
+        if isinstance(exc, (InvalidInput, ProtocolError)):
+            # The request fitted the model that was opened. Is it still that model?
+            try:
+                self._doubt(started, deadline)
+            except InferError as other:
+                exc = other
+        now = self._policy.clock()
+        hurried = (
+            isinstance(exc, DeadlineExceeded) and now - started < _HURRIED and deadline.expired
+        )
+        if isinstance(exc, UNAVAILABLE) and not hurried:
+            self._last_error = exc
+            slow = isinstance(exc, DeadlineExceeded) or now - started >= SLOW
+            reason = f"{type(exc).__name__}: {exc}"
+            self._announce(self.breaker.failed(permit, now, reason, slow=slow))
+        elif hurried or not isinstance(exc, InferError) or isinstance(exc, _SAYS_NOTHING):
+            self.breaker.abandoned(permit)
+        else:
+            # It is there; the error is about this call.
+            self._announce(self.breaker.succeeded(permit, now))
+        return exc
+
+    def _doubt(self, since: float, deadline: Deadline) -> None:
+        """Raise ``MetadataMismatch`` if it is not the model any more that it was."""
+        if not self._policy.strict:
+            return
+        found = self.contact.changed(since, self._policy.clock, deadline)
+        if found:
+            raise self._exclude(found)
+
+    def _exclude(self, found: list[str]) -> MetadataMismatch:
+        reason = (
+            f"it is not the same model: {'; '.join(found)}. Serve the same model, or open with "
+            "parity=warn"
+        )
+        self._announce(self.breaker.shut(MemberState.EXCLUDED, reason))
+        error = MetadataMismatch(f"{self.url} is not asked any more: {reason}")
+        self._last_error = error
+        return error
+
+    # What happens in the background ----------------------------------------------------------
+
+    def start(self, agreed: ModelMetadata, state: MemberState, reason: str) -> None:
+        """Begin to be a member of a model.
+
+        Args:
+            agreed: The metadata that its members agree on.
+            state: The state to begin in.
+            reason: Why, if it is not to be asked at first.
+        """
+        self.contact.agreed = agreed
+        self._likeness = Likeness(agreed)
+        self._name = agreed.name
+        self._loaded = state is MemberState.READY
+        transition = self.breaker.shut(state, reason)
+        if state is not MemberState.UNOPENED:
+            self._announce(transition)
+
+    def failed_to_open(self, error: InferError) -> None:
+        """Remember why it could not be opened."""
+        self._last_error = error
+
+    def _probe(self) -> float | None:
+        """See whether it would answer now; the seconds until the next time, or None."""
+        self._next_probe = None
+        state = self.breaker.state
+        if self._closed or state not in _PROBED:
+            return self._policy.probe_period if self.contact.openings.sweep() else None
+        delay = self.breaker.held(probed=self.contact.can_be_probed)
+        if delay <= 0:
+            self._see()
+            if self.breaker.state is MemberState.EXCLUDED:
+                delay = self._policy.probe_period * SLOWEST_PROBES
+            else:
+                delay = self._pace = self._policy.pace(self._pace)
+        self._next_probe = self._policy.clock() + delay
+        return 0.0 if self.breaker.state not in _PROBED else delay
+
+    def _see(self) -> None:
+        started = self._policy.clock()
+        found: list[str] = []
+        error: InferError | None = None
+        opened = self.contact.openings.current is not None
+        self._probes += 1
+        try:
+            timeout = _PROBE_TIMEOUT if opened else _FIRST_PROBE_TIMEOUT
+            found = self.contact.renew(Deadline.after(timeout))
+        except InferError as exc:
+            error = exc
+        except Exception as exc:  # noqa: BLE001 - nobody is there to catch it
+            error = PluginError(f"{self.url} raised {type(exc).__name__} when it was probed")
+            error.__cause__ = exc
+        self._tell_of_probe(started, error)
+        if isinstance(error, ModelClosed):
+            return
+        if error is not None:
+            if self.breaker.state is not MemberState.EXCLUDED:
+                self._last_error = error
+        elif found and self._policy.strict:
+            self._exclude(found)
+        else:
+            self._announce(self.breaker.recover("it is ready; a few calls will show"))
+
+    def _tell_of_probe(self, started: float, error: InferError | None) -> None:
+        duration = self._policy.clock() - started
+        logger.debug("%s was probed: %s", self.url, "ready" if error is None else error)
+        if self._policy.observed:
+            self._policy.notify(
+                ProbeEvent(
+                    model=self._name,
+                    time=time.time(),
+                    url=self.url,
+                    ready=error is None,
+                    duration=duration,
+                    error=error,
+                )
+            )
+
+    def _announce(self, transition: Transition | None) -> None:
+        """Say that the state has changed, and probe if that is what it needs now."""
+        if transition is None:
+            return
+        loaded = transition.before is MemberState.UNOPENED
+        level = logging.INFO if loaded and transition.after in _ASKED else logging.WARNING
+        logger.log(level, "%s is %s: %s", self.url, transition.after, transition.reason)
+        if self._policy.observed:
+            self._policy.notify(
+                TransitionEvent(
+                    model=self._name,
+                    time=time.time(),
+                    url=self.url,
+                    before=transition.before,
+                    after=transition.after,
+                    reason=transition.reason,
+                )
+            )
+        if transition.after in _PROBED:
+            self._pace = self._policy.probe_period
+            self._watch()
+
+    def _watch(self) -> None:
+        """Have it probed, if its state asks for that."""
+        state = self.breaker.state
+        if state not in _PROBED or self._closed:
+            return
+        # One that timed out may be well again by now, and its callers wait.
+        delay = 0.0 if state is MemberState.SUSPECT else self._policy.probe_period
+        self._next_probe = self._policy.clock() + delay
+        self._prober.wake(delay)
+
+    # What others see of it -------------------------------------------------------------------
+
+    def status(self) -> MemberStatus:
+        """How it does."""
+        now = self._policy.clock()
+        breaker, next_probe = self.breaker, self._next_probe
+        return MemberStatus(
+            url=self.url,
+            state=breaker.state,
+            since=now - breaker.since,
+            calls=breaker.calls,
+            failures=breaker.failures,
+            in_flight=self.contact.openings.in_flight(),
+            latency=self.latency.typical,
+            last_error=self._last_error,
+            probes=self._probes,
+            retry_in=None if next_probe is None else max(0.0, next_probe - now),
+        )
+
+    def close(self) -> None:
+        """Close it, and end what goes on in the background. May be called more than once."""
+        self._closed = True
+        try:
+            self.contact.close()
+        finally:
+            self._prober.stop()
+
+    def reset_in_child(self) -> None:
+        """Forget the threads that were at it: they do not exist in a forked child."""
+        self.breaker.reset_in_child()
+
+
+_ASKED = frozenset({MemberState.READY, MemberState.RECOVERING})
+_PROBED = frozenset({MemberState.SUSPECT, MemberState.DOWN, MemberState.EXCLUDED})
+_ENDPOINTS: weakref.WeakSet[Endpoint] = weakref.WeakSet()
+
+
+def _reset_endpoints() -> None:
+    for endpoint in list(_ENDPOINTS):
+        endpoint.reset_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_endpoints)
