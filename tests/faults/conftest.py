@@ -15,6 +15,8 @@ import pytest
 
 import infer_backends as ib
 from infer_backends_triton import _regions
+from tests.conftest import Protocol
+from tests.faults.proxy import FaultProxy, fault_proxy
 from tests.faults.servers import Server, wait_until, write_onnx
 
 OpenPair = Callable[..., ib.Model]
@@ -130,3 +132,16 @@ def open_pair(local_url: str, nothing_left: None) -> Iterator[OpenPair]:
     yield open_it
     for model in opened:
         model.close()
+
+
+@pytest.fixture
+def proxy(server: Server, protocol: Protocol) -> Iterator[FaultProxy]:
+    """What stands between us and the server."""
+    with fault_proxy(server.port(protocol)) as made:
+        yield made
+
+
+@pytest.fixture
+def url(proxy: FaultProxy, protocol: Protocol) -> str:
+    """The URL of the server, by way of the proxy; tensors travel inline."""
+    return f"{protocol}://127.0.0.1:{proxy.port}/m?shared_memory=off"
