@@ -14,10 +14,10 @@ class OnlyMember:
 
     Args:
         backend: The backend.
-        url: Its URL, secrets masked, if it is known.
+        url: Its URL, secrets masked; empty where that is not known.
 
     Attributes:
-        url: Its URL, secrets masked, which it says when it answers; until then the model's name.
+        url: Its URL. Where that is not known, it is the model's name until an answer says it.
     """
 
     def __init__(self, backend: Backend, url: str = "") -> None:
@@ -35,11 +35,16 @@ class OnlyMember:
         return response
 
 
-def members_of(backend: Backend) -> tuple[Member, ...]:
-    """Everyone who may answer for a backend, in order of preference."""
+def members_of(backend: Backend, url: str = "") -> tuple[Member, ...]:
+    """Everyone who may answer for a backend, in order of preference.
+
+    Args:
+        backend: The backend of an open model.
+        url: Its URL, secrets masked; empty where that is not known.
+    """
     if isinstance(backend, SupportsMembers):
         return backend.members()
-    return (OnlyMember(backend),)
+    return (OnlyMember(backend, url),)
 
 
 def status_of(backend: Backend, since: float) -> ModelStatus:

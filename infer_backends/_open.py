@@ -62,7 +62,7 @@ def open_model(
         >>> with open_model("onnx:digits.onnx") as model:  # doctest: +SKIP
         ...     probabilities = model(images)
     """
-    urls = tuple(_with_version(parsed, version) for parsed in _parse(url))
+    urls = tuple(_with_version(parsed, version) for parsed in parse_urls(url))
     given = {name: value for name, value in options.items() if value is not None}
     if len(urls) > 1:
         for name in given.keys() - _CORE_NAMES:
@@ -149,7 +149,12 @@ class _Plan:
         return backend
 
 
-def _parse(url: URL | Iterable[URL]) -> list[ModelURL]:
+def parse_urls(url: URL | Iterable[URL]) -> list[ModelURL]:
+    """What ``open_model`` takes, as URLs.
+
+    Raises:
+        InvalidURL: One of them is wrong, or there is none.
+    """
     if isinstance(url, str):
         # One path may hold spaces only as a PathLike, or as an item of a list.
         items: list[URL] = list(split_urls(url)) or [url]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from infer_backends._cli._check import check
 from infer_backends._cli._console import log_as_notes
 from infer_backends._cli._demo import demo
 from infer_backends._cli._failures import App, traceback_option
@@ -18,7 +19,7 @@ from infer_backends._version import __version__
     cls=App,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    commands=[demo, plugins, inspect, run, serve],
+    commands=[check, demo, plugins, inspect, run, serve],
 )
 @click.version_option(__version__, prog_name="infer-backends")
 @traceback_option

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from infer_backends._model import Model
-from infer_backends._open import open_model
+from infer_backends._open import open_model, parse_urls
+from infer_backends._url import ModelURL
 
 url_argument = click.argument("url")
 timeout_option = click.option(
@@ -16,12 +17,26 @@ timeout_option = click.option(
     metavar="SECONDS",
     help="The total time for opening the model, and for a call of it; 60 by default.",
 )
+input_option = click.option(
+    "--input",
+    "arguments",
+    multiple=True,
+    metavar="[NAME=]@FILE|[NAME=]VALUE",
+    help="An input: from a .npy, .npz (FILE.npz:KEY for one array of it) or .json file, or as "
+    "JSON. A model with one input needs no NAME; without it, a .npz file or a JSON object gives "
+    "inputs by name. May be given several times.",
+)
 
 
-def open_from_terminal(url: str, timeout: float | None) -> Model:
-    """Open the model of a ``URL`` argument: a URL, several in one argument, or a path."""
+def urls_from_terminal(url: str) -> list[ModelURL]:
+    """What a ``URL`` argument names: a URL, several in one argument, or a path."""
     # An argument that names a file is one path, whatever spaces are in it.
     path = Path(url)
     if url.lower().endswith(".onnx") and path.is_file():
-        return open_model(path, timeout=timeout)
-    return open_model(url, timeout=timeout)
+        return parse_urls(path)
+    return parse_urls(url)
+
+
+def open_from_terminal(url: str, timeout: float | None) -> Model:
+    """Open the model of a ``URL`` argument."""
+    return open_model(urls_from_terminal(url), timeout=timeout)

@@ -17,7 +17,12 @@ from infer_backends._cli._console import console, note, plain, plain_lines, tabl
 from infer_backends._cli._failures import Failure, describe, traceback_option
 from infer_backends._cli._inputs import BadInput, bind_inputs, read_input
 from infer_backends._cli._json import outputs_to_json
-from infer_backends._cli._models import open_from_terminal, timeout_option, url_argument
+from infer_backends._cli._models import (
+    input_option,
+    open_from_terminal,
+    timeout_option,
+    url_argument,
+)
 from infer_backends._result import InferResult
 from infer_backends._tensors import ModelMetadata
 
@@ -28,15 +33,7 @@ _LONGEST_STRING = 40
 
 @click.command()
 @url_argument
-@click.option(
-    "--input",
-    "arguments",
-    multiple=True,
-    metavar="[NAME=]@FILE|[NAME=]VALUE",
-    help="An input: from a .npy, .npz (FILE.npz:KEY for one array of it) or .json file, or as "
-    "JSON. A model with one input needs no NAME; without it, a .npz file or a JSON object gives "
-    "inputs by name. May be given several times.",
-)
+@input_option
 @click.option(
     "--output",
     metavar="FILE",

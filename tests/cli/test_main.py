@@ -69,7 +69,7 @@ def test_main_runs_the_command(
 def test_without_arguments_the_commands_are_listed(invoke: Invoke) -> None:
     result = invoke()
     assert result.exit_code == 0
-    for name in ("demo", "inspect", "plugins", "run", "serve"):
+    for name in ("check", "demo", "inspect", "plugins", "run", "serve"):
         assert f"\n  {name} " in result.stdout
 
 
