@@ -48,9 +48,10 @@ def infer_backends_metadata(url: ModelURL, options: OpenOptions) -> ModelMetadat
     """What the model says of itself, without loading it; None if only opening it can tell.
 
     For a plugin that takes long to open a model, or much memory, and can read what the model is
-    from a file. A fallback then opens such a member when it is needed, and not before. What is told
-    has to be what the opened backend's ``metadata`` would say: when in doubt, None. Without this
-    hook every model is opened at once.
+    from a file. A fallback then opens such a member when it is needed, and not before. Names,
+    datatypes and shapes have to be those that the opened backend's ``metadata`` would have (but an
+    output's dimension that only opening the model can tell may be -1): when in doubt, None.
+    Without this hook every model is opened at once.
 
     Raises what ``infer_backends_open`` would for a model that is not there, an option that is
     wrong, and a package that is missing. Takes the same arguments.

@@ -83,6 +83,12 @@ class OnnxBackend:
         """Whether the model is open."""
         return not self._closed
 
+    def describe(self, deadline: Deadline) -> ModelMetadata:  # noqa: ARG002  # as for ready
+        """What the model says of itself: what it said when it was opened."""
+        if self._closed:
+            raise ModelClosed(f"the model {self._metadata.name!r} is closed: open it again")
+        return self._metadata
+
     def infer(self, request: InferRequest) -> InferResponse:
         """Run the model; see :class:`infer_backends.plugin.Backend`.
 

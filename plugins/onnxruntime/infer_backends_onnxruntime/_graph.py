@@ -1,23 +1,28 @@
-"""The inputs and outputs that an ONNX file declares, read from its protobuf encoding.
+"""What an ONNX file declares of its graph's inputs and outputs, read from its protobuf encoding.
 
-onnxruntime's Python API shows a scalar and a tensor of unknown rank alike, and says nothing of a
-graph that it refuses. The file itself tells. Only the few fields below are read (onnx.proto,
-field numbers in brackets), all others are skipped, so that gigabytes of weights cost nothing::
+onnxruntime's Python API shows a scalar and a tensor of unknown rank alike, says nothing of a graph
+that it refuses, and nothing at all before it has loaded the weights. The file itself tells. Only
+the few fields below are read (onnx.proto, field numbers in brackets), all others are skipped, so
+that gigabytes of weights cost nothing::
 
-    ModelProto.graph [7] -> GraphProto.input [11], .output [12] -> ValueInfoProto
-    ValueInfoProto.name [1], .type [2] -> TypeProto.tensor_type [1] -> .elem_type [1], .shape [2]
+    ModelProto.model_version [5], .graph [7], .metadata_props [14] -> .key [1], .value [2]
+    GraphProto.initializer [5] -> TensorProto.name [8]
+              .sparse_initializer [15] -> .values [1] -> TensorProto.name [8]
+              .input [11], .output [12] -> ValueInfoProto.name [1], .type [2]
+    TypeProto.tensor_type [1] -> .elem_type [1], .shape [2] -> .dim [1] -> .dim_value [1]
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import BinaryIO
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
-_LONGEST_VALUE_INFO = 1 << 20  # bytes
+_LONGEST_PART = 1 << 20  # bytes of a declaration, a name or a note
+_VARIES = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,58 +32,135 @@ class DeclaredTensor:
     Attributes:
         name: Its name.
         element_type: The number of its element type (TensorProto.DataType); 0 if it is no tensor.
-        ranked: Whether its shape is declared (that of a scalar is, and is empty).
+        shape: Its dimensions, -1 for one that varies; None if no shape is declared (that of a
+            scalar is, and is empty).
     """
 
     name: str
     element_type: int
-    ranked: bool
+    shape: tuple[int, ...] | None
+
+
+@dataclass(slots=True)
+class DeclaredModel:
+    """What the file says of the model.
+
+    Attributes:
+        version: The version that it states; 0 for none.
+        notes: What its author wrote down, by name.
+        inputs: The inputs of the graph, those that have a value in the file among them.
+        outputs: The outputs of the graph.
+        initialized: The names of what has a value in the file.
+    """
+
+    version: int = 0
+    notes: dict[str, str] = field(default_factory=dict)
+    inputs: list[DeclaredTensor] = field(default_factory=list)
+    outputs: list[DeclaredTensor] = field(default_factory=list)
+    initialized: set[str] = field(default_factory=set)
 
 
 def declared_tensors(path: str) -> tuple[DeclaredTensor, ...]:
     """The declared inputs, then outputs, of the graph; none if the file cannot be understood."""
+    model = declared_model(path)
+    return (*model.inputs, *model.outputs) if model is not None else ()
+
+
+def declared_model(path: str) -> DeclaredModel | None:
+    """What the file declares; None if it cannot be understood."""
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return tuple(_graph_tensors(file, size))
+            return _model(file, os.fstat(file.fileno()).st_size)
     except (OSError, ValueError):
-        return ()
+        return None
 
 
-def _graph_tensors(file: BinaryIO, size: int) -> Iterator[DeclaredTensor]:
+def _model(file: BinaryIO, size: int) -> DeclaredModel:
+    model = DeclaredModel()
+    graphs = 0
     for number, start, end in _fields(file, 0, size):
-        if number != 7:
-            continue
-        for inner, begin, stop in _fields(file, start, end):
-            if inner in {11, 12}:
-                if stop - begin > _LONGEST_VALUE_INFO:
-                    raise ValueError("a declaration of an impossible length")
-                file.seek(begin)
-                yield _value_info(file.read(stop - begin))
+        if number == 5:
+            file.seek(start)
+            model.version = _varint(file)
+        elif number == 7:
+            graphs += 1
+            _read_graph(file, start, end, model)
+        elif number == 14:
+            note = {inner: _text(file, *span) for inner, *span in _fields(file, start, end)}
+            model.notes[note.get(1, "")] = note.get(2, "")
+    if graphs != 1:
+        raise ValueError("not one graph")
+    return model
+
+
+def _read_graph(file: BinaryIO, start: int, end: int, model: DeclaredModel) -> None:
+    for number, begin, stop in _fields(file, start, end):
+        if number == 5:
+            model.initialized.add(_tensor_name(file, begin, stop))
+        elif number == 15:
+            for inner, *span in _fields(file, begin, stop):
+                if inner == 1:
+                    model.initialized.add(_tensor_name(file, *span))
+        elif number in {11, 12}:
+            tensors = model.inputs if number == 11 else model.outputs
+            tensors.append(_value_info(_bytes(file, begin, stop)))
+
+
+def _tensor_name(file: BinaryIO, start: int, end: int) -> str:
+    name = ""
+    for number, begin, stop in _fields(file, start, end):
+        if number == 8:
+            name = _text(file, begin, stop)
+    return name
 
 
 def _value_info(encoded: bytes) -> DeclaredTensor:
-    name, element_type, ranked = "", 0, False
+    name, element_type, shape = "", 0, None
     stream = BytesIO(encoded)
     for number, start, end in _fields(stream, 0, len(encoded)):
         if number == 1:
-            name = encoded[start:end].decode()
+            name = _text(stream, start, end)
         elif number == 2:
             for kind, begin, stop in _fields(stream, start, end):
                 if kind == 1:
-                    element_type, ranked = _tensor_type(stream, begin, stop)
-    return DeclaredTensor(name, element_type, ranked)
+                    element_type, shape = _tensor_type(stream, begin, stop)
+    return DeclaredTensor(name, element_type, shape)
 
 
-def _tensor_type(stream: BinaryIO, start: int, end: int) -> tuple[int, bool]:
-    element_type, ranked = 0, False
-    for number, begin, _ in _fields(stream, start, end):
+def _tensor_type(stream: BinaryIO, start: int, end: int) -> tuple[int, tuple[int, ...] | None]:
+    element_type, shape = 0, None
+    for number, begin, stop in _fields(stream, start, end):
         if number == 1:
             stream.seek(begin)
             element_type = _varint(stream)
         elif number == 2:
-            ranked = True
-    return element_type, ranked
+            dims = _fields(stream, begin, stop)
+            shape = tuple([_dim(stream, *span) for kind, *span in dims if kind == 1])
+    return element_type, shape
+
+
+def _dim(stream: BinaryIO, start: int, end: int) -> int:
+    """A dimension; symbolic, unnamed and negative ones vary."""
+    size = _VARIES
+    for number, begin, _ in _fields(stream, start, end):
+        if number == 1:
+            stream.seek(begin)
+            value = _varint(stream)
+            size = value if value < 1 << 63 else _VARIES
+        elif number == 2:
+            size = _VARIES
+    return size
+
+
+def _text(stream: BinaryIO, start: int, end: int) -> str:
+    return _bytes(stream, start, end).decode()
+
+
+def _bytes(stream: BinaryIO, start: int, end: int) -> bytes:
+    if end - start > _LONGEST_PART:
+        raise ValueError("a declaration of an impossible length")
+    stream.seek(start)
+    return stream.read(end - start)
 
 
 def _fields(stream: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:

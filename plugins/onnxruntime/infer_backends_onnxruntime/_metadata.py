@@ -1,17 +1,77 @@
-"""What a session says of its model, as the library's metadata."""
+"""What a session, or the file alone, says of a model, as the library's metadata."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
 
-from infer_backends.plugin import ModelMetadata, ProtocolError, TensorSpec, UnsupportedOperation
+from infer_backends.plugin import (
+    ModelMetadata,
+    ModelURL,
+    OpenOptions,
+    ProtocolError,
+    TensorSpec,
+    UnsupportedOperation,
+)
+from infer_backends_onnxruntime._cuda import why_not
 from infer_backends_onnxruntime._errors import unsupported_tensor
-from infer_backends_onnxruntime._graph import declared_tensors
-from infer_backends_onnxruntime._session import SessionSpec
-from infer_backends_onnxruntime._types import datatype, dimensions
+from infer_backends_onnxruntime._graph import DeclaredTensor, declared_model, declared_tensors
+from infer_backends_onnxruntime._install import import_runtime, require_installed
+from infer_backends_onnxruntime._session import SessionSpec, file_state
+from infer_backends_onnxruntime._types import ELEMENTS, datatype, dimensions
 
 _NO_VERSION = 2**63 - 1  # What onnxruntime answers for a file that states none.
+_EITHER = "onnxruntime"
+
+
+def tell_metadata(url: ModelURL, options: OpenOptions) -> ModelMetadata | None:
+    """The metadata of a model that is not loaded; see the plugin's hook.
+
+    onnxruntime is imported only for a device that was asked for by name: that it cannot be used
+    should be known before the model is needed.
+    """
+    spec = SessionSpec.from_options(url.require_path(), url.location, options)
+    require_installed()
+    options.deadline.require("reading what the model is")
+    file_state(spec)
+    if spec.device.kind not in {"auto", "cpu"}:
+        problem = why_not(import_runtime(), spec.device.provider, spec.device.index)
+        if problem is not None:
+            raise problem
+    return declared_metadata(spec)
+
+
+def declared_metadata(spec: SessionSpec) -> ModelMetadata | None:
+    """The metadata that the file declares; None where the session may say something else.
+
+    A session may know more dimensions of an output than the file declares; those are -1 here.
+    """
+    model = declared_model(spec.path)
+    if model is None:
+        return None
+    inputs = _declared_specs(t for t in model.inputs if t.name not in model.initialized)
+    outputs = _declared_specs(model.outputs)
+    if inputs is None or not outputs:
+        return None
+    return ModelMetadata(
+        name=PurePath(spec.path).stem,
+        versions=() if model.version in {0, _NO_VERSION} else (str(model.version),),
+        platform=_EITHER if spec.device.kind == "auto" else spec.device.provider,
+        inputs=inputs,
+        outputs=outputs,
+        parameters=model.notes,
+    )
+
+
+def _declared_specs(tensors: Iterable[DeclaredTensor]) -> tuple[TensorSpec, ...] | None:
+    specs: dict[str, TensorSpec] = {}
+    for tensor in tensors:
+        found = ELEMENTS.get(tensor.element_type)
+        if found is None or tensor.shape is None or not tensor.name or tensor.name in specs:
+            return None
+        specs[tensor.name] = TensorSpec(tensor.name, found, tensor.shape)
+    return tuple(specs.values())
 
 
 def read_metadata(session: Any, spec: SessionSpec) -> ModelMetadata:
@@ -56,7 +116,7 @@ def _require_ranks(inputs: tuple[TensorSpec, ...], spec: SessionSpec) -> None:
     if not scalars:
         return
     for tensor in declared_tensors(spec.path):
-        if tensor.name in scalars and not tensor.ranked:
+        if tensor.name in scalars and tensor.shape is None:
             raise UnsupportedOperation(
                 f"the input {tensor.name!r} of {spec.location!r} declares no rank, so no call "
                 "could be checked against it: export the model with a shape (its dimensions may "

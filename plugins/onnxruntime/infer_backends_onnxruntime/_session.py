@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -16,6 +17,7 @@ from infer_backends.plugin import (
     ModelNotFound,
     OpenOptions,
     PermissionDenied,
+    Unavailable,
     UnsupportedOperation,
 )
 from infer_backends_onnxruntime._cuda import why_not
@@ -95,6 +97,7 @@ def file_state(spec: SessionSpec) -> FileState:
         ModelNotFound: It is not there, or is something else.
         PermissionDenied: It may not be read.
         UnsupportedOperation: Its name is one that onnxruntime cannot open.
+        Unavailable: This process, or the system, may open no more files.
     """
     try:
         found = Path(spec.path).stat()
@@ -107,6 +110,12 @@ def file_state(spec: SessionSpec) -> FileState:
             f"{spec.location!r} may not be read: check its permissions, and its folder's"
         ) from exc
     except OSError as exc:
+        if exc.errno in {errno.EMFILE, errno.ENFILE}:
+            raise Unavailable(
+                f"{spec.location!r} cannot be read now: {exc.strerror}; close files, or raise the "
+                "limit (ulimit -n)",
+                unprocessed=True,
+            ) from exc
         raise ModelNotFound(
             f"there is no model at {spec.location!r} ({exc.strerror}); a relative path starts at "
             "the working directory, '~' stands for itself, and a space ends a URL (write %20)"

@@ -22,6 +22,23 @@ _DATATYPES = {
     "tensor(string)": DataType.BYTES,
 }
 
+#: Element types of ONNX (TensorProto.DataType), and the datatypes that they are.
+ELEMENTS = {
+    1: DataType.FP32,
+    2: DataType.UINT8,
+    3: DataType.INT8,
+    4: DataType.UINT16,
+    5: DataType.INT16,
+    6: DataType.INT32,
+    7: DataType.INT64,
+    8: DataType.BYTES,
+    9: DataType.BOOL,
+    10: DataType.FP16,
+    11: DataType.FP64,
+    12: DataType.UINT32,
+    13: DataType.UINT64,
+}
+
 #: Element types of ONNX (TensorProto.DataType) that never reach NumPy through onnxruntime.
 UNSUPPORTED_ELEMENTS = {
     14: "complex64",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infer_backends.plugin import Backend, ModelURL, OpenOptions, Option, hookimpl
+from infer_backends.plugin import (
+    Backend,
+    ModelMetadata,
+    ModelURL,
+    OpenOptions,
+    Option,
+    hookimpl,
+)
 
 INFER_BACKENDS_API = 1
 
@@ -38,6 +45,14 @@ def infer_backends_open(url: ModelURL, options: OpenOptions) -> Backend:
     from infer_backends_onnxruntime._backend import open_backend
 
     return open_backend(url, options)
+
+
+@hookimpl
+def infer_backends_metadata(url: ModelURL, options: OpenOptions) -> ModelMetadata | None:
+    """What a local ``.onnx`` file says of its model, without loading it."""
+    from infer_backends_onnxruntime._metadata import tell_metadata
+
+    return tell_metadata(url, options)
 
 
 @hookimpl
