@@ -27,6 +27,8 @@ class Option:
         choices: The values allowed, or None for any.
         minimum: The smallest number allowed, or None for any.
         secret: Whether the value must never be shown.
+        repeatable: Whether it may stand in a URL several times. Its value is then a tuple, in the
+            order of the URL, and it is no keyword of the call.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Option:
     choices: tuple[str, ...] | None = None
     minimum: float | None = None
     secret: bool = False
+    repeatable: bool = False
 
     def parse(self, text: str) -> Any:
         """The value that ``text`` from a URL stands for."""
@@ -167,6 +170,7 @@ CORE_OPTIONS = (
     Option("fallback_on_failure", bool, False, "a failure of the model asks the next URL, too"),
     Option("probe_period", float, 1.0, "time between probes at first, in seconds", minimum=0.05),
     Option("auth", str, None, "env:NAME: the variable that holds a bearer token", secret=True),
+    Option("host", str, (), "one more replica, as b:8001; in the URL only", repeatable=True),
 )
 #: Core options that say how the Model behaves, so that all the URLs of one Model must agree.
 MODEL_OPTIONS = frozenset(
@@ -192,6 +196,8 @@ def resolve(url: ModelURL, given: Mapping[str, Any], declared: Sequence[Option])
     values = {option.name: option.default for option in declared}
     values.update(written)
     for name, value in called.items():
+        if known[name].repeatable:
+            raise InvalidURL(f"the option {name!r} is for the URL: write ?{name}=... in it")
         checked = known[name].check(value)
         if name in written and written[name] != checked:
             raise InvalidURL(
@@ -206,9 +212,13 @@ def _parse_pairs(url: ModelURL, known: Mapping[str, Option]) -> dict[str, Any]:
     _require_known((name for name, _ in url.options), known)
     written: dict[str, Any] = {}
     for name, text in url.options:
-        if name in written:
+        value = known[name].parse(text)
+        if known[name].repeatable:
+            written[name] = (*written.get(name, ()), value)
+        elif name in written:
             raise InvalidURL(f"the option {name!r} stands twice in {url.location!r}")
-        written[name] = known[name].parse(text)
+        else:
+            written[name] = value
     return written
 
 
@@ -226,7 +236,7 @@ def table(options: Iterable[Option]) -> list[tuple[str, str, str, str]]:
         (
             option.name,
             "|".join(option.choices) if option.choices else option.type.__name__,
-            "" if option.default is None else str(option.default),
+            "" if option.default in {None, ()} else str(option.default),
             option.help,
         )
         for option in options

@@ -17,19 +17,17 @@ from dataclasses import dataclass, field, replace
 
 from infer_backends._errors import InvalidURL
 from infer_backends._escaping import BAD_ESCAPE, decode_part, encode_path, escape, unescape
+from infer_backends._hostport import parse_hostport
 from infer_backends._masking import (
     CONTROL,
     MASK,
     holds_credentials,
     mask_path,
-    mask_port,
     mask_text,
 )
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]|(?!\x20)\s")
-_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_\-]{1,63}(\.[A-Za-z0-9_\-]{1,63})*\.?\Z")
-_ZONE = re.compile(r"[A-Za-z0-9._~\-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +292,7 @@ def _parse_host_form(
         password = decode_part(secret, "password", text) if colon else None
         if ":" in username:
             raise InvalidURL(f"the user in {mask_text(text)!r} holds a ':': basic auth has no way")
-    host, port = _parse_hostport(hostport, text)
+    host, port = parse_hostport(hostport, text)
     base, model, version = _parse_model_path(path if slash else "", text)
     asked = [value for name, value in options if name == "version"]
     for value in asked:
@@ -312,48 +310,6 @@ def _parse_host_form(
         version=version,
         options=tuple(pair for pair in options if pair[0] != "version"),
     )
-
-
-def _parse_hostport(hostport: str, text: str) -> tuple[str, int | None]:
-    if hostport.startswith("["):
-        address, bracket, port = hostport[1:].partition("]")
-        if not bracket or (port and not port.startswith(":")):
-            raise InvalidURL(f"{mask_text(text)!r}: write an IPv6 host as [::1]:8000")
-        return _ipv6(address, text), _parse_port(port[1:], text) if port else None
-    name, colon, port = hostport.partition(":")
-    if ":" in port:
-        raise InvalidURL(
-            f"{mask_text(text)!r} has several ':' after the host: write an IPv6 "
-            "host in brackets, as [::1]:8000"
-        )
-    host = decode_part(name, "host", text).lower()
-    if not _HOST.match(host):
-        raise InvalidURL(
-            f"{mask_text(text)!r} has no valid host name: expected letters, digits, '-', '.' and "
-            "'_' (a name in another script in its xn-- form)"
-        )
-    return host, _parse_port(port, text) if colon else None
-
-
-def _ipv6(address: str, text: str) -> str:
-    import ipaddress
-
-    decoded = decode_part(address, "host", text)
-    literal, percent, zone = decoded.partition("%")
-    try:
-        ipaddress.IPv6Address(literal)
-    except ValueError:
-        raise InvalidURL(f"{mask_text(text)!r} has no valid IPv6 address in brackets") from None
-    # RFC 6874: a zone is what may stand in a URL unescaped. Names of interfaces keep their case.
-    if percent and not _ZONE.fullmatch(zone):
-        raise InvalidURL(f"{mask_text(text)!r} has no valid IPv6 zone: write [fe80::1%25eth0]")
-    return f"{literal.lower()}{percent}{zone}"
-
-
-def _parse_port(port: str, text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
-        raise InvalidURL(f"the port in {mask_port(text)!r} is not a number from 1 to 65535")
-    return int(port)
 
 
 def _parse_model_path(path: str, text: str) -> tuple[tuple[str, ...], str | None, str | None]:

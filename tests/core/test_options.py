@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infer_backends import InvalidURL, ModelURL
-from infer_backends._options import CORE_OPTIONS, resolve, table
+from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, resolve, table
 from infer_backends.plugin import OpenOptions, Option
 
 DECLARED = (
@@ -99,3 +99,33 @@ def test_the_table_has_a_row_for_each_option() -> None:
     assert rows["count"] == ["int", "1", "how many"]
     assert rows["mode"][0] == "a|b"
     assert rows["auth"][1] == ""
+    assert rows["host"][:2] == ["str", ""]
+
+
+def test_a_repeatable_option_is_a_tuple_of_what_stands_in_the_url() -> None:
+    declared = (Option("tag", int, (), repeatable=True),)
+    assert resolve(ModelURL.parse("http://h/m"), {}, declared) == {"tag": ()}
+    assert resolve(ModelURL.parse("http://h/m?tag=2&tag=1"), {}, declared) == {"tag": (2, 1)}
+    with pytest.raises(InvalidURL, match="a whole number"):
+        resolve(ModelURL.parse("http://h/m?tag=2&tag=x"), {}, declared)
+
+
+@pytest.mark.parametrize("value", ["b", ["b"], ("b", "c")])
+def test_more_replicas_are_no_keyword_of_the_call(value: object) -> None:
+    with pytest.raises(InvalidURL, match="'host' is for the URL: write \\?host=... in it"):
+        OpenOptions.read(ModelURL.parse("http://a/m"), (), {"host": value})
+
+
+def test_the_options_of_failover_have_their_defaults() -> None:
+    core = OpenOptions.read(ModelURL.parse("http://a/m"), ()).core
+    assert core.items() >= {
+        "host": (), "preload": False, "idempotent": False, "fallback_on_failure": False,
+        "probe_period": 1.0,
+    }.items()  # fmt: skip
+    assert {"idempotent", "fallback_on_failure", "probe_period"} <= MODEL_OPTIONS
+    assert {"host", "preload"}.isdisjoint(MODEL_OPTIONS)
+
+
+def test_probes_are_not_sent_without_a_pause() -> None:
+    with pytest.raises(InvalidURL, match="expected 0.05 or more"):
+        OpenOptions.read(ModelURL.parse("http://a/m?probe_period=0.01"), ())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+from dataclasses import replace
+
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from infer_backends import InvalidURL, ModelURL
+from infer_backends._replica_urls import replica_urls
 
 names = st.text(
     st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=12
@@ -79,3 +82,32 @@ def test_what_stands_before_the_at_is_never_shown(secret: str, template: str) ->
         shown = str(exc)
     assert "Zq7" not in shown.split("write")[0]
     assert marked not in shown
+
+
+hostports = st.lists(st.tuples(hosts, st.integers(1, 65535)), max_size=4, unique=True)
+
+
+@given(host_urls(), hostports)
+def test_replicas_are_the_url_with_other_hosts(
+    url: ModelURL, others: list[tuple[str, int]]
+) -> None:
+    url = replace(url, options=tuple(pair for pair in url.options if pair[0] != "host"))
+    assume((url.host, url.port) not in others)
+    added = tuple(
+        ("host", f"[{host}]:{port}" if ":" in host else f"{host}:{port}") for host, port in others
+    )
+    written = replace(url, options=(*added[:2], *url.options, *added[2:]))
+    found = replica_urls(ModelURL.parse(written.render(mask=False)))
+    assert found == (url, *(replace(url, host=host, port=port) for host, port in others))
+
+
+@given(host_urls(), st.text().map("Zq7{}Zq8".format))
+def test_any_host_option_is_a_replica_or_refused_and_shows_no_credentials(
+    url: ModelURL, value: str
+) -> None:
+    try:
+        replica_urls(replace(url, options=(("host", f"u:{value}@h"),)))
+    except InvalidURL as exc:
+        assert "Zq7" not in str(exc)
+    else:
+        raise AssertionError("credentials belong in the URL")
