@@ -73,6 +73,8 @@ def _in_words(member: MemberVerification) -> str:
         return f"differs: {'; '.join(member.differences)}"
     if member.largest_difference is None:
         return "answers"
+    if member.largest_difference == 0:
+        return "agrees exactly"
     return f"agrees, largest difference {member.largest_difference:.3g}"
 
 

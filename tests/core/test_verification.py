@@ -195,6 +195,7 @@ def test_a_verification_reads_as_a_table() -> None:
             (
                 MemberVerification("http://a:8000/m", 0.0042, None),
                 MemberVerification("onnx:m.onnx", 0.5, None, (), 1.25e-7),
+                MemberVerification("onnx:m.onnx", 0.5, None, (), 0.0),
                 MemberVerification("onnx:n.onnx", 0.5, None, ("output y", "output z")),
                 MemberVerification("http://b:8000/m", 0.0001, Unavailable("connection\nrefused")),
             )
@@ -204,6 +205,7 @@ def test_a_verification_reads_as_a_table() -> None:
         ["member", "time", "answer"],
         ["http://a:8000/m", "4.2", "ms", "answers"],
         ["onnx:m.onnx", "500.0", "ms", "agrees,", "largest", "difference", "1.25e-07"],
+        ["onnx:m.onnx", "500.0", "ms", "agrees", "exactly"],
         ["onnx:n.onnx", "500.0", "ms", "differs:", "output", "y;", "output", "z"],
         ["http://b:8000/m", "0.1", "ms", "Unavailable:", "connection", "refused"],
     ]
