@@ -93,13 +93,13 @@ class Deadline:
     def with_alarm(self, after: float, ring: Callable[[], None]) -> Deadline:
         """The same deadline, and something to do should a wait last too long.
 
-        Whoever waits for a server in code of its own rings the alarm, by :meth:`patience`; no
-        thread stands by. So a wait that does not ask for patience rings nothing.
+        Whoever waits for a server rings the alarm, by :meth:`patience`; the deadline itself has
+        no thread. So a wait that does not ask for patience rings nothing.
 
         Args:
             after: When the alarm is due, in seconds from now.
-            ring: What to do then, in the thread that waits: called once at most, however many
-                threads wait. It must be quick, and must not raise.
+            ring: What to do then: called once at most, however many threads wait, by a thread
+                that waits or one that looks after it. It must be quick, and must not raise.
         """
         return self._alarmed_by(_Alarm(self._clock() + after, ring))
 

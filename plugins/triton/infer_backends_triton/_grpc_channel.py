@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from infer_backends.plugin import (
@@ -23,6 +22,7 @@ from infer_backends.plugin import (
     ProtocolError,
     Unavailable,
 )
+from infer_backends_triton._grpc_alarms import Alarms
 from infer_backends_triton._grpc_fork import GATE, ForkGate
 from infer_backends_triton._grpc_headers import to_grpc_metadata
 from infer_backends_triton._grpc_runtime import grpc
@@ -63,23 +63,6 @@ class _Link:
         return found
 
 
-def _await(call: grpc.CallFuture[bytes], deadline: Deadline) -> bytes:
-    """The answer to a call that is under way; an alarm that becomes due meanwhile is rung.
-
-    Raises:
-        grpc.RpcError: The call failed, or its own timeout passed.
-    """
-    try:
-        with suppress(DeadlineExceeded):  # gRPC says so too, at the same time.
-            while deadline.alarmed:
-                with suppress(grpc.FutureTimeoutError):
-                    return call.result(timeout=deadline.patience("the answer"))
-        return call.result()
-    finally:
-        # Does nothing to one that has ended; a wait that is interrupted leaves one that has not.
-        call.cancel()  # type: ignore[no-untyped-call] # the stubs leave its type out
-
-
 class GrpcConnection:
     """Calls of one server, by any number of threads.
 
@@ -101,6 +84,7 @@ class GrpcConnection:
         self._options = channel_options(settings)
         self._lock = threading.Lock()
         self._lock_generation = gate.generation
+        self._alarms = Alarms()
         self._links: set[_Link] = set()
         self._current: _Link | None = None
         self._closed = False
@@ -136,18 +120,20 @@ class GrpcConnection:
             link = self._take()
             try:
                 remaining = deadline.require(self._asking)
+                watch = self._alarms.begin(deadline) if deadline.alarmed else None
                 cause: BaseException | None
                 try:
-                    ask, timeout = link.method(method), min(remaining, _LONGEST_CALL)
-                    if deadline.alarmed:
-                        call = ask.future(message, timeout=timeout, metadata=metadata)
-                        return _await(call, deadline)
-                    return ask(message, timeout=timeout, metadata=metadata)
+                    return link.method(method)(
+                        message, timeout=min(remaining, _LONGEST_CALL), metadata=metadata
+                    )
                 except grpc.RpcError as exc:
                     error, cause = self._failure(exc, headers or {})
                 except ValueError as exc:
                     # What grpc raises for a channel that was closed in the meantime.
                     error, cause = self._closed_error(), exc
+                finally:
+                    if watch is not None:
+                        self._alarms.end(watch)
                 if isinstance(error, _MENDED_BY_RECONNECTING):
                     self._retire(link)
                 # Not raised where the foreign exception is being handled: it would be the context.
@@ -162,6 +148,7 @@ class GrpcConnection:
         with self._current_lock():
             self._closed = True
             links, self._links, self._current = self._links, set(), None
+        self._alarms.close()
         for link in links:
             self._disconnect(link)
 
@@ -193,6 +180,7 @@ class GrpcConnection:
         if self._lock_generation != self._gate.generation:
             # Another thread may have held the lock when this process was forked.
             self._lock_generation, self._lock = self._gate.generation, threading.Lock()
+            self._alarms = Alarms()
         return self._lock
 
     def _foreign(self) -> list[_Link]:
