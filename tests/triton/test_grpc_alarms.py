@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +119,38 @@ def test_a_closed_backend_keeps_no_thread() -> None:
     thread.join(10)
     assert ended(alarms)
     assert threads() == []
+
+
+FORKING = """
+import os, sys
+from tests.triton.forker import wait_for
+from tests.triton.grpc_fakes import a_request, opened
+import numpy as np
+
+def rings(backend):
+    rung = []
+    request = a_request(inputs={"SECONDS": np.array([0.3], np.float32)})
+    request.deadline = request.deadline.with_alarm(0.05, lambda: rung.append(1))
+    backend.infer(request)
+    return rung == [1]
+
+with opened(sys.argv[1]) as backend:
+    assert rings(backend)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if rings(backend) else 12)
+    print(wait_for(child), rings(backend))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_alarms_ring_in_a_forked_child_too(triton_url: Callable[..., str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, triton_url("slow", "grpc")],
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=90,
+    )
+    assert done.stdout.split() == ["works", "True"], done.stderr
