@@ -15,6 +15,7 @@ from infer_backends._loading import LoadedPlugin
 from infer_backends._model import DEFAULT_TIMEOUT, Model
 from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, OpenOptions, Option
 from infer_backends._registry import REGISTRY
+from infer_backends._replica_urls import replica_urls
 from infer_backends._resilience._policy import Policy
 from infer_backends._resilience._single import Single
 from infer_backends._tensors import ModelMetadata
@@ -70,7 +71,9 @@ def open_model(
                 f"with several URLs, the option {name!r} belongs in the URL that it is meant for; "
                 f"the call takes {', '.join(sorted(_CORE_NAMES))}"
             )
-    plans = [[_Plan(parsed, given, headers)] for parsed in urls]
+    plans = [
+        [_Plan(replica, given, headers) for replica in replica_urls(parsed)] for parsed in urls
+    ]
     core = _agree([replicas[0] for replicas in plans])
     timeout = core["timeout"]
     deadline = Deadline.after(timeout or DEFAULT_TIMEOUT, explicit=timeout is not None)

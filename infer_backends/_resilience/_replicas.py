@@ -56,15 +56,12 @@ class Replicas:
             left.remove(endpoint)
         return None
 
-    def admit_when_nobody_else_can(
-        self, tried: Collection[Endpoint]
-    ) -> tuple[Endpoint, Permit] | None:
+    def admit_when_nobody_else_can(self) -> tuple[Endpoint, Permit] | None:
         """Whom to ask rather than nobody, with leave to."""
         for endpoint in self.endpoints:
-            if endpoint not in tried:
-                permit = endpoint.breaker.admit_when_nobody_else_can()
-                if permit is not None:
-                    return endpoint, permit
+            permit = endpoint.breaker.admit_when_nobody_else_can()
+            if permit is not None:
+                return endpoint, permit
         return None
 
     @property

@@ -90,7 +90,10 @@ class Route:
             share = course.later[position].share(request.deadline, now)
             return endpoint, permit, request if share is None else _within(share, request)
         for member in members:
-            found = member.admit_when_nobody_else_can(tried)
+            if any(endpoint in tried for endpoint in member.endpoints):
+                # Another of its replicas would be a retry, which was decided against.
+                continue
+            found = member.admit_when_nobody_else_can()
             if found is not None:
                 self._endpoint = found[0]
                 self._started = course.policy.clock()

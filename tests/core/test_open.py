@@ -158,6 +158,48 @@ def test_several_urls_answer_in_order_of_preference(plugin: Plugin, urls: Any) -
     assert states == {"fake://down/m": "down", "fake://h/m": "ready"}
 
 
+def test_hosts_in_a_url_share_the_calls(plugin: Plugin) -> None:
+    with open_model("fake://a:1/m?host=b:2&host=c&size=2") as model:
+        answered = {model.infer({"x": X}).backend_url for _ in range(200)}
+        (member,) = model.status().members
+    assert answered == {f"fake://{host}/m?size=2" for host in ("a:1", "b:2", "c:1")}
+    assert [replica.url for replica in member.replicas] == [
+        f"fake://{host}/m?size=2" for host in ("a:1", "b:2", "c:1")
+    ]
+    assert member.calls == 200
+
+
+def test_a_replica_that_is_down_is_left_out(plugin: Plugin) -> None:
+    with open_model("fake://a/m?host=down&host=c") as model:
+        answered = {model.infer({"x": X}).backend_url for _ in range(100)}
+    assert answered == {"fake://a/m", "fake://c/m"}
+
+
+def test_a_call_goes_to_another_replica_if_the_first_did_no_work(plugin: Plugin) -> None:
+    with open_model("fake://a/m?host=b") as model:
+        plugin.backends[0].error = Unavailable("refused", unprocessed=True)
+        results = [model.infer({"x": X}) for _ in range(50)]
+    assert {result.backend_url for result in results} == {"fake://b/m"}
+    assert sum(len(result.attempts) for result in results) == 5
+
+
+def test_a_call_that_may_have_been_worked_on_goes_nowhere_else(plugin: Plugin) -> None:
+    with open_model("fake://a/m?host=b") as model:
+        for backend in plugin.backends:
+            backend.error = Unavailable("reset")
+        with pytest.raises(AllBackendsFailed) as caught:
+            model(X)
+        assert [
+            str(a.error) for a in caught.value.attempts if a.duration or "reset" in str(a.error)
+        ]
+        assert sum(len(backend.requests) for backend in plugin.backends) == 1
+    with open_model("fake://a/m?host=b&idempotent=true") as model:
+        plugin.backends[2].error = Unavailable("reset")
+        assert {model.infer({"x": X}).backend_url for _ in range(50)} == {
+            "fake://b/m?idempotent=true"
+        }
+
+
 def test_when_nobody_can_be_reached_every_attempt_is_shown(plugin: Plugin) -> None:
     with pytest.raises(AllBackendsFailed) as caught:
         open_model("fake://down/m fake://down/n", timeout=5)
