@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from infer_backends._masking import CONTROL
+
 _GAP = "  "
 _LONGEST_ERROR = 100
 
@@ -30,7 +32,8 @@ def error_cell(error: Exception | None) -> str:
     """The kind of an error and the beginning of its text, on one line; empty for None."""
     if error is None:
         return ""
-    text = " ".join(str(error).split())
+    # A server's words may be in it, and they must not move a terminal's cursor.
+    text = CONTROL.sub("?", " ".join(str(error).split()))
     if len(text) > _LONGEST_ERROR:
         text = f"{text[:_LONGEST_ERROR]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -52,6 +52,12 @@ def test_a_long_error_does_not_make_the_table_wide() -> None:
     assert max(map(len, table.splitlines())) < 300
 
 
+def test_an_error_does_not_break_the_table_nor_move_the_cursor() -> None:
+    error = Unavailable("a\n\tb\x1b[31m\x9bc")
+    table = str(ModelStatus((member("http://a/m", last_error=error),), 0, 0))
+    assert "Unavailable: a b?[31m?c" in table
+
+
 def test_a_status_can_be_sent_to_another_process() -> None:
     status = ModelStatus((DOWN,), 1, 2)
     again = pickle.loads(pickle.dumps(status))
