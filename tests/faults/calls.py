@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 #: How much later than its deadline a call may end on a machine that is busy, in seconds.
 MARGIN = 2.0
-#: Seconds between two calls of a thread.
-_PACE = 0.01
 _numbers = itertools.count(1)
 
 
@@ -78,6 +76,7 @@ class Load:
         timeout: The deadline of each call, in seconds.
         size: How many numbers each call sends.
         wait: How long a server takes to answer each, in seconds.
+        pace: Seconds between two calls of a thread.
     """
 
     def __init__(
@@ -88,10 +87,12 @@ class Load:
         timeout: float = 20.0,
         size: int = 3,
         wait: float = 0.0,
+        pace: float = 0.01,
     ) -> None:
         self.calls: list[Call] = []
         self._model = model
-        self._timeout, self._size, self._wait = timeout, size, wait
+        self._timeout, self._size, self._wait, self._pace = timeout, size, wait, pace
+        self._inside: set[int] = set()
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
 
@@ -106,11 +107,19 @@ class Load:
             thread.join(self._timeout + 10)
             assert not thread.is_alive(), "a call hangs"
 
+    @property
+    def inside(self) -> int:
+        """How many calls are under way."""
+        return len(self._inside)
+
     def _run(self) -> None:
-        while not self._over.wait(_PACE):
+        me = threading.get_ident()
+        while not self._over.wait(self._pace):
+            self._inside.add(me)
             self.calls.append(
                 call(self._model, timeout=self._timeout, size=self._size, wait=self._wait)
             )
+            self._inside.discard(me)
 
     def wait_for(self, url: str, count: int = 20, *, among: int = 0) -> None:
         """Wait until the latest calls, ``count`` in a row, were answered by ``url``.

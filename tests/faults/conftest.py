@@ -19,6 +19,9 @@ from tests.conftest import Protocol
 from tests.faults.proxy import FaultProxy, fault_proxy
 from tests.faults.servers import Server, wait_until, write_onnx
 
+#: What gRPC waits with. It makes and drops them when it likes, with its first server for one.
+_OF_GRPC = frozenset({"anon_inode:[eventpoll]", "anon_inode:[eventfd]"})
+
 OpenPair = Callable[..., ib.Model]
 
 
@@ -40,7 +43,9 @@ class _Belongings:
         self.threads = {thread.name: thread for thread in threading.enumerate()}
         own = server.descriptors()
         self.descriptors = {
-            f"{number}: {target}" for number, target in _descriptors().items() if number not in own
+            f"{number}: {target}"
+            for number, target in _descriptors().items()
+            if number not in own and target not in _OF_GRPC
         }
         self.children = {child.pid for child in psutil.Process().children()} - server.children()
         self.regions = {path.name for path in _regions.FOLDER.glob(f"{_regions.PREFIX}*")}
@@ -121,11 +126,14 @@ def local_url(local_file: Path) -> str:
 
 @pytest.fixture
 def open_pair(local_url: str, nothing_left: None) -> Iterator[OpenPair]:
-    """``open_pair(url, **options)``: that URL first, the local model second; closed at the end."""
+    """``open_pair(url, **options)``: that URL first, the local model second; closed at the end.
+
+    Probes follow each other quickly, so that tests need not wait long for a recovery.
+    """
     opened: list[ib.Model] = []
 
-    def open_it(*urls: str, **options: Any) -> ib.Model:
-        model = ib.open_model([*urls, local_url], **options)
+    def open_it(*urls: str, probe_period: float = 0.2, **options: Any) -> ib.Model:
+        model = ib.open_model([*urls, local_url], probe_period=probe_period, **options)
         opened.append(model)
         return model
 

@@ -115,9 +115,14 @@ class FaultProxy:
 
     @property
     def open(self) -> int:
-        """How many connections are open."""
+        """How many connections clients hold open."""
         with self._lock:
-            return len(self._connections)
+            return sum(not connection.pipes[0].ended for connection in self._connections)
+
+    @property
+    def serving(self) -> bool:
+        """Whether it looks at its connections at all; not as a host that vanished."""
+        return not self._still
 
     def set(self, fault: Fault | None) -> None:
         """From now on this happens, on connections that are open and on new ones."""
@@ -137,6 +142,8 @@ class FaultProxy:
         with self._changing():
             self._end_all("reset")
             if self._listener is not None:
+                # Without it, the port stays open for as long as the thread waits on it.
+                self._listener.shutdown(socket.SHUT_RDWR)
                 self._listener.close()
             self._listener = None
 

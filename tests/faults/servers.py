@@ -129,11 +129,11 @@ class Server:
             if pid == self.triton.pid:
                 os.kill(pid, signal.SIGCONT)
 
-    def write(self, dims: str = "[ -1 ]") -> None:
+    def write(self, dims: str = "[ -1 ]", comment: str = "") -> None:
         """Put this model into the repository; it is not loaded yet."""
         version = self._repository / "m" / "1"
         version.mkdir(parents=True, exist_ok=True)
-        (version / "model.py").write_text(_CODE)
+        (version / "model.py").write_text(f"# {comment}\n{_CODE}")
         (self._repository / "m" / "config.pbtxt").write_text(_CONFIG.format(dims=dims))
 
     def load(self) -> None:

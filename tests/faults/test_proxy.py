@@ -74,6 +74,16 @@ def test_without_a_fault_every_byte_passes(proxy: FaultProxy) -> None:
     assert proxy.accepted == 1
 
 
+def test_it_knows_what_clients_hold_open_though_the_server_takes_no_note(
+    proxy: FaultProxy,
+) -> None:
+    proxy.set(Fault("request", pause=10))
+    with connect(proxy) as sock:
+        sock.sendall(b"abc")
+        wait_until(lambda: proxy.open == 1)
+    wait_until(lambda: proxy.open == 0)
+
+
 def test_an_end_of_one_direction_is_passed_on(proxy: FaultProxy) -> None:
     with connect(proxy) as sock:
         sock.sendall(b"abc")
