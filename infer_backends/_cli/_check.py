@@ -144,12 +144,13 @@ def _reach(url: ModelURL, timeout: float | None, models: ExitStack) -> list[_Che
             raise
         return [_Checked(shown, time.monotonic() - started, exc)]
     members = members_of(model._backend, shown)  # noqa: SLF001 - apps have no use for it
-    if len(members) == 1:
-        return [_describe(members[0], started, timeout)]
-    return [_describe(member, time.monotonic(), timeout) for member in members]
+    # The hosts of one URL are opened together.
+    opening = time.monotonic() - started
+    return [_describe(member, opening, timeout) for member in members]
 
 
-def _describe(member: Member, started: float, timeout: float | None) -> _Checked:
+def _describe(member: Member, opening: float, timeout: float | None) -> _Checked:
+    started = time.monotonic() - opening
     try:
         metadata = member.metadata(_deadline(timeout))
     except InferError as exc:

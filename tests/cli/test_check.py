@@ -247,6 +247,7 @@ def test_every_member_that_a_backend_stands_for_is_checked(
     found = members(result)
     assert [member["url"] for member in found] == ["fake://a/m", "fake://b/m", "fake://c/m"]
     assert [member["answered"] for member in found] == [True, False, True]
+    assert found[0]["reached_seconds"] > 0
     assert found[1]["error"] == "Unavailable: gone"
 
 
