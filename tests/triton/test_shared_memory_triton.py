@@ -52,7 +52,7 @@ def opened(url: str, mode: str = "system") -> Iterator[Model]:
 def memory_of(model: Model) -> SharedMemory:
     memory: Any = model._backend
     while not hasattr(memory, "_memory"):
-        memory = memory._member
+        memory = memory._member if hasattr(memory, "_member") else memory._backend
     found: SharedMemory = memory._memory
     return found
 
