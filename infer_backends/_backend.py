@@ -22,6 +22,7 @@ __all__ = [
     "InferResponse",
     "Member",
     "ParameterValue",
+    "SupportsAsync",
     "SupportsDescription",
     "SupportsMembers",
     "SupportsReadiness",
@@ -121,6 +122,28 @@ class SupportsDescription(Protocol):
             DeadlineExceeded: The deadline passed before an answer was there.
             InferError: Whatever else keeps a model from being opened.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsAsync(Protocol):
+    """A backend that answers in an event loop, without a thread for each call.
+
+    The same backend, opened in the same way; what it holds for a loop (connections, say) is made
+    by the first call of that loop, so that several loops may use it, one after the other or each
+    in a thread of its own. A backend without this ability is run in a pool of threads.
+    """
+
+    async def infer_async(self, request: InferRequest) -> InferResponse:
+        """Answer one request within its deadline.
+
+        Cancelling the task cancels the call, on the wire where the protocol can. What is raised
+        is what ``infer`` raises.
+        """
+        ...
+
+    async def close_async(self) -> None:
+        """Release what belongs to the running loop, and then all that ``close`` releases."""
         ...
 
 

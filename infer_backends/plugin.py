@@ -24,6 +24,7 @@ from infer_backends._backend import (
     InferRequest,
     InferResponse,
     ParameterValue,
+    SupportsAsync,
     SupportsDescription,
     SupportsReadiness,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "PluginConflict",
     "PluginError",
     "ProtocolError",
+    "SupportsAsync",
     "SupportsDescription",
     "SupportsReadiness",
     "TLSError",

@@ -48,6 +48,7 @@ class Single:
         self._budget = RetryBudget()
         self._closing = threading.Event()
         self._since = monotonic()
+        self._ended = 0
         self._failures = 0
         self._last_error: InferError | None = None
 
@@ -69,6 +70,8 @@ class Single:
             return self._backend.infer(request)
         except Unavailable as exc:
             return self._again(request, exc, started)
+        finally:
+            self._ended += 1
 
     def _again(self, request: InferRequest, error: Unavailable, started: float) -> InferResponse:
         """Ask again after ``error``, as long as that is allowed; else raise it."""
@@ -115,7 +118,7 @@ class Single:
             since=monotonic() - self._since,
             calls=self._budget.calls,
             failures=self._failures,
-            in_flight=0,
+            in_flight=self._budget.calls - self._ended,
             latency=None,
             last_error=self._last_error,
             probes=0,
