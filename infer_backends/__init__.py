@@ -25,8 +25,10 @@ from infer_backends._errors import (
     UnknownScheme,
     UnsupportedOperation,
 )
+from infer_backends._events import AttemptEvent, FallbackEvent, ProbeEvent, TransitionEvent
 from infer_backends._member_state import MemberState
 from infer_backends._model import Model, RemoteModel
+from infer_backends._observers import register_observer
 from infer_backends._open import open_model
 from infer_backends._registry import register_backend
 from infer_backends._result import InferResult
@@ -39,8 +41,10 @@ from infer_backends._version import __version__
 __all__ = [
     "AllBackendsFailed",
     "Attempt",
+    "AttemptEvent",
     "DataType",
     "DeadlineExceeded",
+    "FallbackEvent",
     "InferError",
     "InferResult",
     "InferenceFailed",
@@ -60,10 +64,12 @@ __all__ = [
     "PermissionDenied",
     "PluginConflict",
     "PluginError",
+    "ProbeEvent",
     "ProtocolError",
     "RemoteModel",
     "TLSError",
     "TensorSpec",
+    "TransitionEvent",
     "Unavailable",
     "UnknownScheme",
     "UnsupportedOperation",
@@ -71,4 +77,5 @@ __all__ = [
     "__version__",
     "open_model",
     "register_backend",
+    "register_observer",
 ]

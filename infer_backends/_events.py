@@ -9,6 +9,27 @@ from infer_backends._member_state import MemberState
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptEvent:
+    """One request to one member is over: a whole call, or one of several attempts.
+
+    Attributes:
+        model: The model's name.
+        time: When it was over, in seconds since the epoch.
+        url: The member's URL, secrets masked.
+        duration: How long it took, in seconds.
+        error: Why there is no answer; None if there is.
+        request_id: The call's.
+    """
+
+    model: str
+    time: float
+    url: str
+    duration: float
+    error: InferError | None
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class TransitionEvent:
     """A member went from one state to another.
 
@@ -69,4 +90,4 @@ class ProbeEvent:
     error: InferError | None
 
 
-Event = TransitionEvent | FallbackEvent | ProbeEvent
+Event = AttemptEvent | TransitionEvent | FallbackEvent | ProbeEvent

@@ -18,6 +18,7 @@ from infer_backends._url import ModelURL
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+    from types import ModuleType
 
 API_ATTRIBUTE = "INFER_BACKENDS_API"
 
@@ -101,9 +102,18 @@ def load_entry_point(entry_point: EntryPoint) -> LoadedPlugin:
         PluginError: It cannot be imported or breaks the contract; the message names its
             distribution.
     """
+    return load_plugin(import_entry_point(entry_point), describe(entry_point))
+
+
+def import_entry_point(entry_point: EntryPoint) -> object:
+    """What an entry point names, imported.
+
+    Raises:
+        PluginError: It cannot be imported; the message names its distribution.
+    """
     owner = describe(entry_point)
     try:
-        plugin = entry_point.load()
+        plugin: object = entry_point.load()
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0] == entry_point.module.partition(".")[0]:
             raise PluginError(f"{owner} is broken: {exc}; install it again") from exc
@@ -116,11 +126,26 @@ def load_entry_point(entry_point: EntryPoint) -> LoadedPlugin:
             "another version of it, "
             "or report this to its author"
         ) from exc
-    return load_plugin(plugin, owner)
+    return plugin
 
 
 def load_plugin(plugin: object, owner: str) -> LoadedPlugin:
     """Check a plugin object against the contract.
+
+    Raises:
+        PluginError: It was written for another version of the contract, or breaks this one.
+    """
+    return LoadedPlugin(owner, check_plugin(plugin, owner, _hookspecs, "infer_backends_open"))
+
+
+def check_plugin(plugin: object, owner: str, hookspecs: ModuleType, required: str) -> Any:
+    """Check a plugin object, and return its hooks.
+
+    Args:
+        plugin: A module, or another object with hooks.
+        owner: Who is named in errors.
+        hookspecs: The hooks that it may have.
+        required: The one that it must have.
 
     Raises:
         PluginError: It was written for another version of the contract, or breaks this one.
@@ -138,17 +163,17 @@ def load_plugin(plugin: object, owner: str) -> LoadedPlugin:
             f"version {API_VERSION}: update {'the plugin' if older else 'infer-backends'}"
         )
     manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(_hookspecs)
+    manager.add_hookspecs(hookspecs)
     try:
         manager.register(plugin)
         manager.check_pending()
     except pluggy.PluginValidationError as exc:
         raise PluginError(f"{owner} breaks the plugin contract: {_one_line(exc)}") from exc
-    if not manager.hook.infer_backends_open.get_hookimpls():
+    if not getattr(manager.hook, required).get_hookimpls():
         raise PluginError(
-            f"{owner} has no infer_backends_open hook: define that function, marked with @hookimpl"
+            f"{owner} has no {required} hook: define that function, marked with @hookimpl"
         )
-    return LoadedPlugin(owner, manager.hook)
+    return manager.hook
 
 
 def _one_line(exc: BaseException) -> str:

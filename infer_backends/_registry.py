@@ -12,9 +12,15 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from infer_backends._entry_points import (
+    DISABLE,
+    disabled_names,
+    distribution,
+    installed,
+    is_disabled,
+)
 from infer_backends._errors import (
     InferError,
     InvalidURL,
@@ -25,17 +31,15 @@ from infer_backends._errors import (
 from infer_backends._hookspecs import API_VERSION, hookimpl
 from infer_backends._loading import LoadedPlugin, load_entry_point, load_plugin
 from infer_backends._options import OpenOptions, Option
+from infer_backends._registration import Registration
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
-
-    from typing_extensions import Self
 
     from infer_backends._backend import Backend
     from infer_backends._url import ModelURL
 
 GROUP = "infer_backends"
-DISABLE = "INFER_BACKENDS_DISABLE"
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+\-]+\Z")
 _HTTP, _GRPC = "infer-backends-triton[http]", "infer-backends-triton[grpc]"
@@ -69,10 +73,7 @@ class PluginInfo:
 
 
 def _installed() -> Iterable[EntryPoint]:
-    # Costs a fifth of importing NumPy, and is needed by the first open only.
-    from importlib.metadata import entry_points
-
-    return entry_points(group=GROUP)
+    return installed(GROUP)
 
 
 class Registry:
@@ -102,14 +103,14 @@ class Registry:
 
     def plugins(self) -> list[PluginInfo]:
         """Every scheme of every installed plugin, sorted; imports none of them."""
-        disabled = self._disabled()
+        disabled = disabled_names(self._environ)
         rows = [PluginInfo(scheme, "", "", "register_backend()") for scheme in self._registered]
         for scheme, claims in self._claims().items():
-            enabled = [claim for claim in claims if not _is_disabled(claim, disabled)]
+            enabled = [claim for claim in claims if not is_disabled(claim, disabled)]
             rows += [
                 PluginInfo(
                     scheme,
-                    _distribution(claim),
+                    distribution(claim),
                     claim.dist.version if claim.dist is not None else "",
                     claim.value,
                     disabled=claim not in enabled,
@@ -130,7 +131,7 @@ class Registry:
         registered = self._registered.get(scheme)
         if registered is not None:
             return registered
-        disabled = self._disabled()
+        disabled = disabled_names(self._environ)
         # A distribution's name is in a file, which every look at it reads.
         chosen = self._chosen.get((scheme, disabled))
         if chosen is not None:
@@ -144,11 +145,11 @@ class Registry:
 
     def _choose(self, scheme: str, disabled: frozenset[str]) -> LoadedPlugin:
         claims = self._claims().get(scheme, [])
-        enabled = [claim for claim in claims if not _is_disabled(claim, disabled)]
+        enabled = [claim for claim in claims if not is_disabled(claim, disabled)]
         if not enabled:
             raise UnknownScheme(self._unknown(scheme, claims))
         if len(enabled) > 1:
-            owners = [_distribution(claim) for claim in enabled]
+            owners = [distribution(claim) for claim in enabled]
             raise PluginConflict(
                 f"the scheme {scheme!r} is claimed by {' and '.join(owners)}: uninstall one, or "
                 f"set {DISABLE}={owners[-1]} to use {owners[0]}"
@@ -175,7 +176,12 @@ class Registry:
             )
         loaded = load_plugin(plugin, owner)
         self._registered[scheme] = loaded
-        return Registration(self._registered, scheme, loaded)
+        return Registration(lambda: self._unregister(scheme, loaded))
+
+    def _unregister(self, scheme: str, plugin: LoadedPlugin) -> None:
+        # Another one may have been registered since.
+        if self._registered.get(scheme) is plugin:
+            del self._registered[scheme]
 
     def _claims(self) -> dict[str, list[EntryPoint]]:
         with self._lock:
@@ -183,30 +189,26 @@ class Registry:
                 claims: dict[str, list[EntryPoint]] = {}
                 for entry_point in self._installed():
                     same_scheme = claims.setdefault(entry_point.name.replace(".", "+"), [])
-                    if _distribution(entry_point) not in map(_distribution, same_scheme):
+                    if distribution(entry_point) not in map(distribution, same_scheme):
                         same_scheme.append(entry_point)
                 self._entry_points = claims
             return self._entry_points
 
     def _load(self, entry_point: EntryPoint) -> LoadedPlugin:
-        key = (_distribution(entry_point), entry_point.value)
+        key = (distribution(entry_point), entry_point.value)
         with self._lock:
             if key not in self._loaded:
                 if not _SCHEME.match(entry_point.name.replace(".", "+")):
                     raise PluginError(
-                        f"{_distribution(entry_point)} has an entry point {entry_point.name!r}, "
+                        f"{distribution(entry_point)} has an entry point {entry_point.name!r}, "
                         "which is no scheme: expected lower-case letters, digits, '.' and '-'"
                     )
                 self._loaded[key] = load_entry_point(entry_point)
             return self._loaded[key]
 
-    def _disabled(self) -> frozenset[str]:
-        names = self._environ.get(DISABLE, "").replace(",", " ").split()
-        return frozenset(_normal(name) for name in names)
-
     def _unknown(self, scheme: str, claims: Sequence[EntryPoint]) -> str:
         if claims:
-            owners = ", ".join(_distribution(claim) for claim in claims)
+            owners = ", ".join(distribution(claim) for claim in claims)
             return f"the scheme {scheme!r} of {owners} is disabled by {DISABLE}"
         schemes = sorted({*self._claims(), *self._registered})
         installed = ", ".join(schemes) if schemes else "none"
@@ -219,33 +221,6 @@ class Registry:
         if near:
             return f"{text}. Did you mean {near[0]!r}?"
         return f"{text}. A URL starts with its scheme, as in http://host:8000/model"
-
-
-class Registration:
-    """A plugin registered in this process; leaving its ``with`` block removes it."""
-
-    def __init__(
-        self, registered: dict[str, LoadedPlugin], scheme: str, plugin: LoadedPlugin
-    ) -> None:
-        self._registered = registered
-        self._scheme = scheme
-        self._plugin = plugin
-
-    def unregister(self) -> None:
-        """Remove the plugin. May be called more than once; open models stay open."""
-        if self._registered.get(self._scheme) is self._plugin:
-            del self._registered[self._scheme]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.unregister()
 
 
 class _Opener:
@@ -301,20 +276,3 @@ def register_backend(
     if not callable(opener):
         raise PluginError(f"{owner} is not callable: pass a function of a URL and options")
     return REGISTRY.register(scheme, _Opener(opener, options), owner=owner)
-
-
-def _distribution(entry_point: EntryPoint) -> str:
-    dist = entry_point.dist
-    return _normal(dist.name) if dist is not None else entry_point.value
-
-
-def _normal(name: str) -> str:
-    """A distribution's name as the packaging specifications compare it; leaves schemes alone."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _is_disabled(entry_point: EntryPoint, disabled: frozenset[str]) -> bool:
-    scheme = entry_point.name.replace(".", "+")
-    dist = _distribution(entry_point)
-    names = {_normal(entry_point.name), _normal(scheme), dist, f"{dist}:{_normal(scheme)}"}
-    return not names.isdisjoint(disabled)

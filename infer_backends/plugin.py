@@ -15,6 +15,10 @@ The module says which contract it was written for, and implements ``infer_backen
 
     @hookimpl
     def infer_backends_open(url: ModelURL, options: OpenOptions) -> Backend: ...
+
+A plugin that observes is a module named by an entry point of the group
+``infer_backends.observers``. It says which contract it was written for, too, and implements
+``infer_backends_event``.
 """
 
 from infer_backends._backend import (
@@ -49,7 +53,15 @@ from infer_backends._errors import (
     UnknownScheme,
     UnsupportedOperation,
 )
+from infer_backends._events import (
+    AttemptEvent,
+    Event,
+    FallbackEvent,
+    ProbeEvent,
+    TransitionEvent,
+)
 from infer_backends._hookspecs import API_VERSION, hookimpl
+from infer_backends._member_state import MemberState
 from infer_backends._options import OpenOptions, Option
 from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
 from infer_backends._url import ModelURL
@@ -59,16 +71,20 @@ __all__ = [
     "AllBackendsFailed",
     "Array",
     "Attempt",
+    "AttemptEvent",
     "Backend",
     "DataType",
     "Deadline",
     "DeadlineExceeded",
+    "Event",
+    "FallbackEvent",
     "InferError",
     "InferRequest",
     "InferResponse",
     "InferenceFailed",
     "InvalidInput",
     "InvalidURL",
+    "MemberState",
     "MetadataMismatch",
     "MissingDependency",
     "ModelClosed",
@@ -81,12 +97,14 @@ __all__ = [
     "PermissionDenied",
     "PluginConflict",
     "PluginError",
+    "ProbeEvent",
     "ProtocolError",
     "SupportsAsync",
     "SupportsDescription",
     "SupportsReadiness",
     "TLSError",
     "TensorSpec",
+    "TransitionEvent",
     "Unavailable",
     "UnknownScheme",
     "UnsupportedOperation",

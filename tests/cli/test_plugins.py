@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from infer_backends._cli import _plugins
+from infer_backends._observer_plugins import ObserverPlugins
 from infer_backends._registry import Registry
 from infer_backends.plugin import MissingDependency, hookimpl
 from tests.cli.conftest import Invoke
@@ -113,3 +114,45 @@ def test_the_plugins_of_the_project_are_ready(invoke: Invoke) -> None:
     rows = json.loads(invoke("plugins", "--json").stdout)
     found = {row["scheme"]: row["state"] for row in rows}
     assert found.items() >= {"onnx": "ready", "http": "ready", "grpc": "ready"}.items()
+
+
+class Watching:
+    INFER_BACKENDS_API = 1
+
+    @hookimpl
+    def infer_backends_event(self) -> None: ...
+
+
+WATCHING = Watching()
+
+
+@pytest.fixture
+def observers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One observer of every state."""
+    points = [
+        entry_point("good", f"{__name__}:WATCHING", "good-one"),
+        entry_point("broken", f"{__name__}:PLUGINS.good", "broken-one"),
+        entry_point("off", "no.such.module", "off-one"),
+    ]
+    found = ObserverPlugins(lambda: points, {"INFER_BACKENDS_DISABLE": "off-one"})
+    monkeypatch.setattr(_plugins, "INSTALLED", found)
+
+
+@pytest.mark.usefixtures("registry", "observers")
+def test_observers_are_listed_in_a_table_of_their_own(invoke: Invoke) -> None:
+    rows = [row for row in json.loads(invoke("plugins", "--json").stdout) if row["observer"]]
+    assert [(row["observer"], row["distribution"], row["state"]) for row in rows] == [
+        ("broken", "broken-one", "broken"),
+        ("good", "good-one", "ready"),
+        ("off", "off-one", "disabled"),
+    ]
+    assert {row["scheme"] for row in rows} == {""}
+    lines = [line.split() for line in invoke("plugins").stdout.splitlines()]
+    heading = lines.index(["observer", "distribution", "version", "state"])
+    assert lines.index(["scheme", "distribution", "version", "state"]) < heading
+    assert ["good", "good-one", "1.2", "ready"] in lines[heading:]
+
+
+@pytest.mark.usefixtures("registry")
+def test_where_nobody_observes_there_is_no_table_of_observers(invoke: Invoke) -> None:
+    assert "observer" not in invoke("plugins").stdout

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from infer_backends import (
 )
 from infer_backends._registry import REGISTRY, Registry
 from infer_backends.plugin import OpenOptions, Option
+from tests.core.conftest import Install
 from tests.core.fakes import FakeBackend
 
 WORKING = """
@@ -35,38 +35,6 @@ INFER_BACKENDS_API = 1
 def infer_backends_open(url):
     return FakeBackend(url=str(url))
 """
-
-Install = Callable[..., None]
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.syspath_prepend(tmp_path)
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(
-            sys.modules[name].__file__
-        ):
-            del sys.modules[name]
-    importlib.invalidate_caches()
-
-
-@pytest.fixture
-def install(site: Path) -> Install:
-    def write(name: str, schemes: list[str], source: str = WORKING, version: str = "1.0") -> None:
-        module = name.replace("-", "_")
-        (site / f"{module}.py").write_text(source)
-        metadata = site / f"{module}-{version}.dist-info"
-        metadata.mkdir()
-        (metadata / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        )
-        lines = "".join(f"{scheme} = {module}\n" for scheme in schemes)
-        (metadata / "entry_points.txt").write_text(f"[infer_backends]\n{lines}")
-        importlib.invalidate_caches()
-
-    return write
 
 
 def registry(site: Path, **environ: str) -> Registry:
@@ -88,7 +56,7 @@ def test_listing_imports_nothing(site: Path, install: Install) -> None:
 
 
 def test_one_module_is_loaded_once_for_all_its_schemes(site: Path, install: Install) -> None:
-    install("good-plugin", ["good", "triton.good"])
+    install("good-plugin", ["good", "triton.good"], WORKING)
     install("other-plugin", ["other"], "raise SystemExit('imported')")
     found = registry(site)
     assert found.find("good") is found.find("triton+good")
@@ -96,7 +64,7 @@ def test_one_module_is_loaded_once_for_all_its_schemes(site: Path, install: Inst
 
 
 def test_names_are_read_once(site: Path, install: Install) -> None:
-    install("good-plugin", ["good"])
+    install("good-plugin", ["good"], WORKING)
     reads = []
     inner = registry(site)
 
@@ -112,7 +80,7 @@ def test_names_are_read_once(site: Path, install: Install) -> None:
 
 
 def test_an_unknown_scheme_lists_what_there_is(site: Path, install: Install) -> None:
-    install("good-plugin", ["good"])
+    install("good-plugin", ["good"], WORKING)
     found = registry(site)
     with pytest.raises(UnknownScheme, match=r"installed are: good\. Did you mean 'good'\?"):
         found.find("goood")
@@ -127,8 +95,8 @@ def test_an_unknown_scheme_lists_what_there_is(site: Path, install: Install) -> 
 def test_two_distributions_that_claim_a_scheme_conflict_only_when_it_is_used(
     site: Path, install: Install
 ) -> None:
-    install("first-plugin", ["shared", "mine"])
-    install("second-plugin", ["shared"])
+    install("first-plugin", ["shared", "mine"], WORKING)
+    install("second-plugin", ["shared"], WORKING)
     found = registry(site)
     found.find("mine")
     assert [row.conflict for row in found.plugins()] == [False, True, True]
@@ -140,8 +108,8 @@ def test_two_distributions_that_claim_a_scheme_conflict_only_when_it_is_used(
 def test_disabling_one_of_two_distributions_settles_the_conflict(
     site: Path, install: Install, name: str
 ) -> None:
-    install("first-plugin", ["shared"])
-    install("second-plugin", ["shared"])
+    install("first-plugin", ["shared"], WORKING)
+    install("second-plugin", ["shared"], WORKING)
     found = registry(site, INFER_BACKENDS_DISABLE=f"nothing, {name}")
     assert "first-plugin" in found.find("shared").owner
     assert [(row.distribution, row.disabled) for row in found.plugins()] == [
@@ -152,13 +120,13 @@ def test_disabling_one_of_two_distributions_settles_the_conflict(
 
 @pytest.mark.parametrize("name", ["good", "good-plugin"])
 def test_a_disabled_scheme_says_so(site: Path, install: Install, name: str) -> None:
-    install("good-plugin", ["good"])
+    install("good-plugin", ["good"], WORKING)
     with pytest.raises(UnknownScheme, match="is disabled by INFER_BACKENDS_DISABLE"):
         registry(site, INFER_BACKENDS_DISABLE=name).find("good")
 
 
 def test_a_distribution_found_twice_is_no_conflict(site: Path, install: Install) -> None:
-    install("good-plugin", ["good"])
+    install("good-plugin", ["good"], WORKING)
     inner = registry(site)
     twice = Registry(lambda: [*inner._installed(), *inner._installed()], {})
     assert len(twice.plugins()) == 1
@@ -186,7 +154,7 @@ def test_a_broken_plugin_breaks_only_its_own_scheme(
     site: Path, install: Install, source: str
 ) -> None:
     install("bad-plugin", ["bad"], source)
-    install("good-plugin", ["good"])
+    install("good-plugin", ["good"], WORKING)
     found = registry(site)
     kind, message = BROKEN[source]
     with pytest.raises(kind, match=message) as caught:
@@ -198,7 +166,7 @@ def test_a_broken_plugin_breaks_only_its_own_scheme(
 
 
 def test_a_name_that_is_no_scheme_is_an_error_of_the_plugin(site: Path, install: Install) -> None:
-    install("loud-plugin", ["LOUD"])
+    install("loud-plugin", ["LOUD"], WORKING)
     with pytest.raises(PluginError, match="loud-plugin has an entry point 'LOUD', which is no sch"):
         registry(site).find("LOUD")
 
@@ -271,7 +239,7 @@ def told(returned: str) -> str:
 def test_a_plugin_can_tell_what_a_model_is_without_opening_it(site: Path, install: Install) -> None:
     install("a-plugin", ["told"], told("return FakeBackend(url=str(url)).metadata"))
     install("b-plugin", ["doubtful"], told("return None"))
-    install("c-plugin", ["silent"])
+    install("c-plugin", ["silent"], WORKING)
     found, options = registry(site), OpenOptions()
     metadata = found.find("told").metadata(ModelURL.parse("told://h/m"), options)
     assert metadata == FakeBackend().metadata
@@ -338,7 +306,7 @@ def test_only_a_function_can_be_registered() -> None:
 
 
 def test_a_forked_child_can_look_plugins_up(site: Path, install: Install) -> None:
-    install("good-plugin", ["good"])
+    install("good-plugin", ["good"], WORKING)
     found = registry(site)
     found._lock.acquire()
     found.reset_in_child()
@@ -346,7 +314,7 @@ def test_a_forked_child_can_look_plugins_up(site: Path, install: Install) -> Non
 
 
 def test_a_scheme_in_use_is_found_again_without_reading_files(site: Path, install: Install) -> None:
-    install("fake-one", ["fakeone"])
+    install("fake-one", ["fakeone"], WORKING)
     found = registry(site)
     plugin = found.find("fakeone")
     for file in site.glob("*.dist-info/*"):

@@ -1,0 +1,129 @@
+"""Which observers are installed, with real metadata in temporary site directories."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infer_backends import _observers
+from infer_backends._observer_plugins import GROUP, ObserverPlugins
+from infer_backends._observers import open_observers
+from infer_backends.plugin import Event
+from tests.core.conftest import Install
+from tests.core.test_observers import event
+
+WORKING = """
+from infer_backends.plugin import hookimpl
+
+INFER_BACKENDS_API = 1
+seen = []
+
+@hookimpl
+def infer_backends_event(event):
+    seen.append(event)
+"""
+
+
+def plugins(site: Path, **environ: str) -> ObserverPlugins:
+    def installed() -> Iterator[Any]:
+        for distribution in distributions(path=[str(site)]):
+            yield from distribution.entry_points.select(group=GROUP)
+
+    return ObserverPlugins(installed, environ)
+
+
+def test_listing_imports_nothing(site: Path, install: Install) -> None:
+    install("good-observer", ["good"], "raise SystemExit('imported')", group=GROUP)
+    (row,) = plugins(site).plugins()
+    assert (row.name, row.distribution, row.version, row.disabled) == (
+        "good",
+        "good-observer",
+        "1.0",
+        False,
+    )
+    assert "good_observer" not in sys.modules
+
+
+def test_an_installed_observer_is_told_what_happens(
+    site: Path, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("good-observer", ["good", "good-again"], WORKING, group=GROUP)
+    monkeypatch.setattr(_observers, "INSTALLED", plugins(site))
+    observers = open_observers()
+    first: Event = event(1)
+    observers.notify(first)
+    observers.close(10)
+    # Once, although two entry points name it.
+    assert sys.modules["good_observer"].seen == [first]
+
+
+def test_the_installed_distributions_of_this_process_are_asked(
+    site: Path, install: Install
+) -> None:
+    install("good-observer", ["good"], WORKING, group=GROUP)
+    assert site.exists()
+    assert "good" in {row.name for row in ObserverPlugins().plugins()}
+
+
+BROKEN = {
+    "raise RuntimeError('half upgraded')": "failed to import: RuntimeError: half",
+    "raise SystemExit(3)": "failed to import: SystemExit",
+    "import no_such_package_anywhere": "needs the module 'no_such_package_anywhere'",
+    "x = 1": "needs a line INFER_BACKENDS_API = 1",
+    "INFER_BACKENDS_API = 7": "for version 7 of the plugin contract",
+    "INFER_BACKENDS_API = 1": "has no infer_backends_event hook",
+    WORKING.replace("_event", "_evnet"): "breaks the plugin contract: ",
+    WORKING.replace("_event(event)", "_event(happening)"): "breaks the plugin contract: ",
+    "def __getattr__(name): raise KeyError(name)": "raised KeyError",
+}
+
+
+@pytest.mark.parametrize("source", BROKEN)
+def test_a_broken_observer_is_one_warning_and_stops_nobody(
+    site: Path, install: Install, source: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("bad-observer", ["bad"], source, group=GROUP)
+    install("good-observer", ["good"], WORKING, group=GROUP)
+    found = plugins(site)
+    assert [observer.name for observer in found.load()] == [
+        "the plugin 'good' of good-observer 1.0"
+    ]
+    found.load()
+    (record,) = caplog.records
+    assert (record.levelno, record.name) == (logging.WARNING, "infer_backends")
+    assert "an observer is ignored: the plugin 'bad' of bad-observer 1.0" in record.message
+    assert BROKEN[source] in record.message
+    bad, good = found.plugins()
+    assert BROKEN[source] in str(found.check(bad))
+    assert found.check(good) is None
+
+
+@pytest.mark.parametrize("name", ["good", "good-observer", "Good_Observer", "good-observer:good"])
+def test_a_disabled_observer_is_not_even_imported(site: Path, install: Install, name: str) -> None:
+    install("good-observer", ["good"], WORKING, group=GROUP)
+    found = plugins(site, INFER_BACKENDS_DISABLE=f"other,{name}")
+    assert found.load() == []
+    assert [row.disabled for row in found.plugins()] == [True]
+    assert "good_observer" not in sys.modules
+
+
+def test_observers_that_cannot_be_read_stop_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def no_file_left() -> Iterator[Any]:
+        raise OSError(24, "Too many open files")
+
+    assert ObserverPlugins(no_file_left, {}).load() == []
+    assert "cannot be read: Too many open files" in caplog.text
+
+
+def test_a_forked_child_can_look_observers_up(site: Path, install: Install) -> None:
+    install("good-observer", ["good"], WORKING, group=GROUP)
+    found = plugins(site)
+    found._lock.acquire()
+    found.reset_in_child()
+    assert len(found.load()) == 1
