@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class Binder:
         coerce: How far values may be converted; see :func:`infer_backends.open_model`.
     """
 
-    __slots__ = ("_batching", "_coerce", "_exact", "_inputs", "_required", "_specs")
+    __slots__ = ("_batching", "_coerce", "_exact", "_inputs", "_only", "_required", "_specs")
 
     def __init__(self, metadata: ModelMetadata, coerce: Coerce = "lossless") -> None:
         self._inputs = metadata.inputs
@@ -30,7 +30,8 @@ class Binder:
         self._required = [spec.name for spec in metadata.inputs if not spec.optional]
         self._batching = metadata.max_batch_size > 0
         self._coerce = coerce
-        self._exact = [_Exact.of(spec) for spec in metadata.inputs]
+        self._exact = [_Exact(spec) for spec in metadata.inputs]
+        self._only = self._exact[0] if len(self._exact) == 1 else None
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Array]:
         """The arrays of ``model(*args, **kwargs)``, by input name, in metadata order.
@@ -60,18 +61,15 @@ class Binder:
         """
         if len(args) != len(self._exact):
             return None
+        only = self._only
+        if only is not None:
+            return {only.name: args[0]} if only.fits(args[0]) else None
         bound = {}
-        for value, (name, dtype, rank, fixed) in zip(args, self._exact, strict=True):
-            if type(value) is not np.ndarray or value.dtype is not dtype:
+        for value, exact in zip(args, self._exact, strict=True):
+            if not exact.fits(value):
                 return None
-            shape = value.shape
-            if len(shape) != rank or not value.flags.c_contiguous:
-                return None
-            for axis, size in fixed:
-                if shape[axis] != size:
-                    return None
-            bound[name] = value
-        if self._batching and len(bound) > 1:
+            bound[exact.name] = value
+        if self._batching:
             _check_rows(bound)
         return bound
 
@@ -134,26 +132,33 @@ class Binder:
         return self._inputs[0].name if self._inputs else "name"
 
 
-class _Exact(NamedTuple):
-    """What an array has to be so that nothing has to be done with it.
+class _Exact:
+    """What an array has to be so that nothing has to be done with it."""
 
-    Attributes:
-        name: The input's name.
-        dtype: The dtype; None where every element has to be looked at.
-        rank: The number of axes.
-        fixed: The axes whose length is given, with that length.
-    """
+    __slots__ = ("_dtype", "_fixed", "_rank", "name")
 
-    name: str
-    dtype: np.dtype[np.generic] | None
-    rank: int
-    fixed: tuple[tuple[int, int], ...]
+    def __init__(self, spec: TensorSpec) -> None:
+        self.name = spec.name
+        # Every element of a BYTES tensor has to be looked at: none fits.
+        self._dtype = None if spec.dtype is DataType.BYTES else spec.dtype.numpy_dtype
+        self._rank = len(spec.shape)
+        self._fixed = [(axis, size) for axis, size in enumerate(spec.shape) if size != -1]
 
-    @classmethod
-    def of(cls, spec: TensorSpec) -> _Exact:
-        fixed = tuple((axis, size) for axis, size in enumerate(spec.shape) if size != -1)
-        dtype = None if spec.dtype is DataType.BYTES else spec.dtype.numpy_dtype
-        return cls(spec.name, dtype, len(spec.shape), fixed)
+    def fits(self, value: object) -> bool:
+        """Whether ``value`` can be sent as it is."""
+        if (
+            type(value) is not np.ndarray
+            or value.dtype is not self._dtype
+            or value.ndim != self._rank
+            or not value.flags.c_contiguous
+        ):
+            return False
+        if self._fixed:
+            shape = value.shape
+            for axis, size in self._fixed:
+                if shape[axis] != size:
+                    return False
+        return True
 
 
 def bind_one(value: Any, spec: TensorSpec, coerce: Coerce) -> Array:

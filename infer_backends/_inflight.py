@@ -15,6 +15,7 @@ _LOOK_AGAIN = 1.0  # seconds
 class InFlight:
     """A gate that calls pass through, and that closes behind the last of them.
 
+    What is inside is counted by the length of a list, which threads may change without a lock.
     A call adds itself before it looks whether the gate is closed, and closing looks for calls
     after it has closed the gate: so one of the two sees the other, without a lock on every call.
 
@@ -31,25 +32,25 @@ class InFlight:
 
     def reset_in_child(self) -> None:
         """Forget the threads that were inside: they do not exist in a forked child."""
-        self._inside: set[object] = set()
+        self._inside: list[None] = []
         self._left = threading.Event()
 
-    def enter(self) -> object:
-        """Begin a call; the token it returns ends it.
+    def enter(self) -> list[None]:
+        """Begin a call; what it returns ends it, by :meth:`leave`.
 
         Raises:
             ModelClosed: The gate is closed.
         """
-        token = object()
-        self._inside.add(token)
+        inside = self._inside
+        inside.append(None)
         if self.closed:
-            self.leave(token)
+            self.leave(inside)
             raise ModelClosed("the model is closed: open it again")
-        return token
+        return inside
 
-    def leave(self, token: object) -> None:
-        """End a call."""
-        self._inside.discard(token)
+    def leave(self, inside: list[None]) -> None:
+        """End a call, where it began: in a child that was forked meanwhile, it is not counted."""
+        inside.pop()
         if self.closed:
             self._left.set()
 

@@ -130,11 +130,10 @@ class Model:
             InvalidInput: The arguments do not fit the model; nothing was sent.
             InferError: Why there is no answer; see :mod:`infer_backends`.
         """
-        deadline = Deadline(monotonic() + self._timeout, explicit=self._timeout_given)
+        deadline = Deadline(monotonic() + self._timeout, self._timeout_given)
         inputs = self._binder.bind(args, kwargs)
         response = self._run(InferRequest(inputs, None, deadline, "", _NOTHING, _NOTHING))
-        outputs = self._outputs.arrays(response)
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        return self._outputs.unpack(response)
 
     def infer(
         self,

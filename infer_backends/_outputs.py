@@ -15,10 +15,11 @@ from infer_backends._tensors import ModelMetadata
 class Outputs:
     """The outputs of one model. What depends on the model is worked out once."""
 
-    __slots__ = ("_dtypes",)
+    __slots__ = ("_dtypes", "_only")
 
     def __init__(self, metadata: ModelMetadata) -> None:
         self._dtypes = {spec.name: spec.dtype.numpy_dtype for spec in metadata.outputs}
+        self._only = next(iter(self._dtypes.items())) if len(self._dtypes) == 1 else None
 
     def select(self, outputs: Iterable[str] | None) -> tuple[str, ...] | None:
         """The outputs asked for, checked; None for all.
@@ -47,20 +48,21 @@ class Outputs:
             raise InvalidInput("outputs= names each output once, and at least one")
         return names
 
-    def arrays(self, response: InferResponse) -> list[Array]:
-        """All outputs of a response, in metadata order.
+    def unpack(self, response: InferResponse) -> Array | tuple[Array, ...]:
+        """The array of a model with one output; all arrays, in metadata order, of another.
 
         Raises:
             ProtocolError: One is missing, or not what the metadata says.
         """
-        answered = response.outputs
-        arrays = []
-        for name, dtype in self._dtypes.items():
-            array = answered.get(name)
-            if type(array) is not np.ndarray or array.dtype is not dtype:
-                array = self._look_closer(name, response)
-            arrays.append(array)
-        return arrays
+        if self._only is not None:
+            return self._checked(*self._only, response)
+        return tuple([self._checked(*wanted, response) for wanted in self._dtypes.items()])
+
+    def _checked(self, name: str, dtype: np.dtype[np.generic], response: InferResponse) -> Array:
+        array = response.outputs.get(name)
+        if type(array) is np.ndarray and array.dtype is dtype:
+            return array
+        return self._look_closer(name, response)
 
     def order(self, response: InferResponse, outputs: tuple[str, ...] | None) -> dict[str, Array]:
         """The outputs of a response in the order asked for, or in metadata order.

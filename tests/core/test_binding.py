@@ -118,3 +118,33 @@ def test_a_batching_model_wants_the_same_rows_of_every_input() -> None:
     with pytest.raises(InvalidInput, match=r"same number of rows .*'a' has 3, 'b' has 2"):
         binder.bind((a, b), {})
     assert len(Binder(metadata(specs)).bind((a, b), {})) == 2
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        X,
+        X[:0],
+        X.T.copy().T,
+        X.astype(np.float64),
+        X.astype(">f4"),
+        X[0],
+        X[:, :1],
+        X.view(np.recarray),
+    ],
+    ids=["right", "empty", "strided", "dtype", "endian", "rank", "size", "subclass"],
+)
+def test_one_input_by_position_is_bound_as_it_is_by_name(array: Any) -> None:
+    binder = Binder(metadata([IMAGE]))
+    try:
+        expected = binder.bind_mapping({"image": array})["image"]
+    except InvalidInput as exc:
+        with pytest.raises(InvalidInput) as caught:
+            binder.bind((array,), {})
+        assert str(caught.value) == str(exc)
+        return
+    bound = binder.bind((array,), {})["image"]
+    assert type(bound) is np.ndarray
+    assert bound.flags.c_contiguous
+    assert bound.dtype is expected.dtype
+    np.testing.assert_array_equal(bound, expected)

@@ -42,8 +42,12 @@ def test_outputs_come_in_the_order_asked_for_or_that_of_the_metadata() -> None:
     outputs = Outputs(metadata(outputs=specs))
     response = InferResponse({name: np.zeros(1, np.float32) for name in "abc"})
     assert list(outputs.order(response, None)) == names
-    assert outputs.arrays(response) == [response.outputs[name] for name in names]
+    assert outputs.unpack(response) == tuple(response.outputs[name] for name in names)
     assert list(outputs.order(response, outputs.select(iter(["c", "b"])))) == ["c", "b"]
+
+
+def test_the_only_output_is_unpacked_as_an_array() -> None:
+    assert OUTPUTS.unpack(InferResponse({"y": Y})) is Y
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,6 @@ def test_what_the_metadata_does_not_say_breaks_the_protocol(
 ) -> None:
     response = InferResponse(answered, backend_url="u")
     with pytest.raises(ProtocolError, match=message):
-        OUTPUTS.arrays(response)
+        OUTPUTS.unpack(response)
     with pytest.raises(ProtocolError, match=message):
         OUTPUTS.order(response, None)

@@ -63,8 +63,9 @@ def test_a_run_waits_for_every_fork_under_way(forks: int) -> None:
 
 def test_a_child_starts_with_an_open_gate() -> None:
     gate = ForkGate(drain=0.01)
-    gate.enter()
+    inside = gate.enter()
     gate.before()
     gate.after_in_child()
+    gate.leave(inside)
     gate.leave(gate.enter())
     assert not gate._inside

@@ -18,7 +18,8 @@ DRAIN = 1.0
 class ForkGate:
     """Lets runs through, except while the process forks.
 
-    A run adds itself before it looks whether the gate is shut, and a fork looks for runs after
+    Runs are counted by the length of a list, which threads may change without a lock. A run adds
+    itself before it looks whether the gate is shut, and a fork looks for runs after
     it has shut the gate: so one of the two sees the other, without a lock on every run.
 
     Args:
@@ -31,25 +32,25 @@ class ForkGate:
 
     def after_in_child(self) -> None:
         """Start over: the threads that were inside do not exist here."""
-        self._inside: set[object] = set()
+        self._inside: list[None] = []
         self._left, self._opened = threading.Event(), threading.Event()
         # Several threads may be about to fork; a signal's handler may be what forks.
         self._changing = threading.RLock()
         self._forks = 0
 
-    def enter(self) -> object:
-        """Begin a run, after a fork under way; the token it returns ends the run."""
-        token = object()
-        self._inside.add(token)
+    def enter(self) -> list[None]:
+        """Begin a run, after a fork under way; what it returns ends the run."""
+        inside = self._inside
+        inside.append(None)
         while self._forks:
-            self.leave(token)
+            self.leave(inside)
             self._opened.wait()
-            self._inside.add(token)
-        return token
+            inside.append(None)
+        return inside
 
-    def leave(self, token: object) -> None:
-        """End a run."""
-        self._inside.discard(token)
+    def leave(self, inside: list[None]) -> None:
+        """End a run, where it began: in a child that was forked meanwhile, it is not counted."""
+        inside.pop()
         if self._forks:
             self._left.set()
 
