@@ -13,10 +13,11 @@ from infer_backends._deadline import Deadline
 from infer_backends._errors import InvalidURL
 from infer_backends._loading import LoadedPlugin
 from infer_backends._model import DEFAULT_TIMEOUT, Model
+from infer_backends._observers import Observers, open_observers
 from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, OpenOptions, Option
 from infer_backends._registry import REGISTRY
 from infer_backends._replica_urls import replica_urls
-from infer_backends._resilience._policy import Policy
+from infer_backends._resilience._policy import FAREWELL, Policy
 from infer_backends._resilience._single import Single
 from infer_backends._tensors import ModelMetadata
 from infer_backends._url import ModelURL, has_scheme, split_urls
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 URL = str | os.PathLike[str] | ModelURL
 
-_CORE_NAMES = frozenset(option.name for option in CORE_OPTIONS)
+_CORE_NAMES = frozenset(option.name for option in CORE_OPTIONS if not option.repeatable)
 
 
 def open_model(
@@ -66,7 +67,7 @@ def open_model(
     urls = tuple(_with_version(parsed, version) for parsed in parse_urls(url))
     given = {name: value for name, value in options.items() if value is not None}
     if len(urls) > 1:
-        for name in given.keys() - _CORE_NAMES:
+        for name in sorted(given.keys() - _CORE_NAMES):
             raise InvalidURL(
                 f"with several URLs, the option {name!r} belongs in the URL that it is meant for; "
                 f"the call takes {', '.join(sorted(_CORE_NAMES))}"
@@ -77,7 +78,12 @@ def open_model(
     core = _agree([replicas[0] for replicas in plans])
     timeout = core["timeout"]
     deadline = Deadline.after(timeout or DEFAULT_TIMEOUT, explicit=timeout is not None)
-    backend = _stand_for(plans, deadline, _policy(core))
+    policy = _policy(core)
+    try:
+        backend = _stand_for(plans, deadline, policy)
+    except BaseException:
+        policy.observers.close(FAREWELL)
+        raise
     return Model(
         backend,
         timeout=timeout,
@@ -92,6 +98,7 @@ def _policy(core: Mapping[str, Any]) -> Policy:
         strict=core["parity"] == "strict",
         on_failure=core["fallback_on_failure"],
         idempotent=core["idempotent"],
+        observers=open_observers(),
     )
 
 
@@ -101,14 +108,17 @@ def _stand_for(
     """A backend that stands for all the URLs."""
     if len(plans) == len(plans[0]) == 1:
         plan = plans[0][0]
-        return Single(plan.open(deadline), str(plan.url), policy)
+        return Single(plan.opener(policy.observers)(deadline), str(plan.url), policy)
     # Imported where it is used: importing the library has to stay cheap.
     from infer_backends._resilience._contact import Contact
     from infer_backends._resilience._endpoint import Endpoint
     from infer_backends._resilience._opening import open_members
 
     members = [
-        [Endpoint(Contact(str(plan.url), plan.open, plan.describer), policy) for plan in replicas]
+        [
+            Endpoint(Contact(str(plan.url), plan.opener(policy.observers), plan.describer), policy)
+            for plan in replicas
+        ]
         for replicas in plans
     ]
     return open_members(members, deadline, policy)
@@ -141,15 +151,24 @@ class _Plan:
     def _describe(self) -> ModelMetadata | None:
         return self._plugin.metadata(self.url, self.options)
 
-    def open(self, deadline: Deadline) -> Backend:
-        """The plugin's backend, splitting what is too large for it."""
-        # Opened again by a thread of its own, when it has recovered.
-        options = copy(self.options)
-        options.deadline = deadline
-        backend = self._plugin.open(self.url, options)
-        if backend.metadata.max_batch_size > 0:
-            return Splitting(backend, str(self.url))
-        return backend
+    def opener(self, observers: Observers) -> Callable[[Deadline], Backend]:
+        """Opens the plugin's backend, splitting what is too large for it, and observed."""
+
+        def open_by(deadline: Deadline) -> Backend:
+            # Opened again by a thread of its own, when it has recovered.
+            options = copy(self.options)
+            options.deadline = deadline
+            backend = self._plugin.open(self.url, options)
+            if backend.metadata.max_batch_size > 0:
+                backend = Splitting(backend, str(self.url))
+            if observers:
+                # Imported where somebody observes: importing the library has to stay cheap.
+                from infer_backends._observed import Observed
+
+                backend = Observed(backend, str(self.url), observers.notify)
+            return backend
+
+        return open_by
 
 
 def parse_urls(url: URL | Iterable[URL]) -> list[ModelURL]:

@@ -262,8 +262,8 @@ class Endpoint:
     def _tell_of_probe(self, started: float, error: InferError | None) -> None:
         duration = self._policy.clock() - started
         logger.debug("%s was probed: %s", self.url, "ready" if error is None else error)
-        if self._policy.observed:
-            self._policy.notify(
+        if self._policy.observers:
+            self._policy.observers.notify(
                 ProbeEvent(
                     model=self._name,
                     time=time.time(),
@@ -281,8 +281,8 @@ class Endpoint:
         loaded = transition.before is MemberState.UNOPENED
         level = logging.INFO if loaded and transition.after in _ASKED else logging.WARNING
         logger.log(level, "%s is %s: %s", self.url, transition.after, transition.reason)
-        if self._policy.observed:
-            self._policy.notify(
+        if self._policy.observers:
+            self._policy.observers.notify(
                 TransitionEvent(
                     model=self._name,
                     time=time.time(),

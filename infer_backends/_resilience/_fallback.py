@@ -10,7 +10,7 @@ from infer_backends._backend import InferRequest, InferResponse
 from infer_backends._errors import InferError
 from infer_backends._events import FallbackEvent
 from infer_backends._resilience._endpoint import Endpoint
-from infer_backends._resilience._policy import Policy
+from infer_backends._resilience._policy import FAREWELL, Policy
 from infer_backends._resilience._replicas import Replicas
 from infer_backends._resilience._route import Course, Route
 from infer_backends._status import ModelStatus
@@ -66,8 +66,8 @@ class Fallback:
     def _fell_back(self, route: Route, url: str, request: InferRequest) -> None:
         """Count a call that the first member did not answer, and tell of it."""
         self._fallbacks += bool(url)
-        if self._policy.observed:
-            self._policy.notify(
+        if self._policy.observers:
+            self._policy.observers.notify(
                 FallbackEvent(
                     model=self._metadata.name,
                     time=time.time(),
@@ -92,5 +92,6 @@ class Fallback:
     def close(self) -> None:
         """Close every member."""
         with ExitStack() as closing:
+            closing.callback(self._policy.observers.close, FAREWELL)
             for endpoint in self.members():
                 closing.callback(endpoint.close)

@@ -8,16 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from infer_backends._deadline import Clock
-from infer_backends._events import Event
+from infer_backends._observers import Observers
 
 #: A failure that took so long, in seconds, kept its caller waiting: as a time-out does.
 SLOW = 0.25
 #: How far the time between two probes grows, as a multiple of the first.
 SLOWEST_PROBES = 5.0
+#: How long closing a model waits for observers to be told the rest, in seconds.
+FAREWELL = 1.0
 
 
-def _nobody_watches(event: Event) -> None:
-    """Observe nothing."""
+_NOBODY = Observers(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,7 @@ class Policy:
         strict: Whether an endpoint that serves another model is left out, not only reported.
         on_failure: Whether a failure of the model itself makes the next member be asked, too.
         idempotent: Whether a call may be sent again that may have been worked on.
-        notify: Whom to tell what happens; never raises, never waits.
-        observed: Whether anybody listens to that.
+        observers: Who is told what happens.
     """
 
     clock: Clock = time.monotonic
@@ -42,8 +42,7 @@ class Policy:
     strict: bool = True
     on_failure: bool = False
     idempotent: bool = False
-    notify: Callable[[Event], None] = _nobody_watches
-    observed: bool = False
+    observers: Observers = _NOBODY
 
     def pace(self, period: float) -> float:
         """The time after which to probe when the last one was ``period``, in seconds.

@@ -12,7 +12,7 @@ from infer_backends._errors import Attempt, InferError, ModelClosed, Unavailable
 from infer_backends._member_state import MemberState
 from infer_backends._members import OnlyMember
 from infer_backends._resilience._budget import RetryBudget, pause
-from infer_backends._resilience._policy import Policy
+from infer_backends._resilience._policy import FAREWELL, Policy
 from infer_backends._status import MemberStatus, ModelStatus
 from infer_backends._tensors import ModelMetadata
 
@@ -129,4 +129,7 @@ class Single:
     def close(self) -> None:
         """Close the backend; calls that wait to be sent again are not."""
         self._closing.set()
-        self._backend.close()
+        try:
+            self._backend.close()
+        finally:
+            self._policy.observers.close(FAREWELL)
