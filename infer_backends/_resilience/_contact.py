@@ -63,13 +63,17 @@ class Contact:
         self._loading: _Loading | None = None
         self.openings.reset_in_child()
 
-    def first(self, deadline: Deadline) -> tuple[ModelMetadata, bool]:
-        """What the model says of itself, and whether it had to be opened for that.
+    def first(self, deadline: Deadline, *, needed: bool) -> tuple[ModelMetadata, bool]:
+        """What the model says of itself, and whether it was opened for that.
+
+        Args:
+            deadline: By when to know.
+            needed: Whether it is to be opened though it could be described.
 
         Raises:
             InferError: It can be neither described nor opened.
         """
-        if self._describer is not None:
+        if self._describer is not None and not needed:
             described = self._describer()
             if described is not None:
                 return described, False

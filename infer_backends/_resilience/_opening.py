@@ -80,7 +80,9 @@ class _Opening:
         """Open it, or have it described, if it can be reached."""
         started = self._policy.clock()
         try:
-            self._found[endpoint] = endpoint.contact.first(deadline)
+            # The first that can be reached answers the first call: it had better be open by then.
+            needed = not any(opened for _, opened in self._found.values())
+            self._found[endpoint] = endpoint.contact.first(deadline, needed=needed)
         except (Unavailable, DeadlineExceeded) as exc:
             duration = self._policy.clock() - started
             self._attempts.append(Attempt(endpoint.url, exc, started, duration))

@@ -323,6 +323,16 @@ def test_a_member_that_is_described_is_loaded_when_it_is_needed_and_once() -> No
     assert (second.opened, both.states()[1]) == (1, "ready")
 
 
+def test_the_first_member_that_is_there_is_opened_at_once_though_it_could_be_described() -> None:
+    first, second = Switch("fake://first/m", lazy=True), Switch("fake://second/m", lazy=True)
+    both = opening(first, second)
+    assert (first.opened, second.opened) == (1, 0)
+    assert both.states() == ["ready", "unopened"]
+    down, local = Switch("fake://first/m"), Switch("fake://second/m", lazy=True)
+    down.down = Unavailable("refused")
+    assert opening(down, local).states() == ["down", "ready"]
+
+
 def test_no_thread_runs_before_something_fails_and_none_after_closing() -> None:
     first, second = pair()
     both = opening(first, second, policy=Policy(probe_period=0.05))
