@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from infer_backends import (
     AllBackendsFailed,
-    DataType,
     DeadlineExceeded,
     InferenceFailed,
     InferError,
@@ -20,92 +18,14 @@ from infer_backends import (
     ModelNotFound,
     PermissionDenied,
     ProtocolError,
-    TensorSpec,
     TLSError,
     Unavailable,
 )
 from infer_backends._member_state import MemberState
-from infer_backends._resilience._contact import Contact
-from infer_backends._resilience._endpoint import Endpoint
-from infer_backends._resilience._fallback import Fallback
-from infer_backends._resilience._opening import open_members
 from infer_backends._resilience._policy import Policy
-from infer_backends.plugin import Array, Backend, Deadline, InferRequest, ModelMetadata
-from tests.core.fakes import FakeBackend, ManualClock, double, metadata, request
-
-OTHER = metadata([TensorSpec("x", DataType.INT32, (-1, 3))])
-
-
-class Switch:
-    """A member whose server can be down, and says so when it is probed."""
-
-    def __init__(self, url: str, backend: FakeBackend | None = None, *, lazy: bool = False) -> None:
-        self.url = url
-        self.backend = backend or FakeBackend(url=url)
-        self.lazy = lazy
-        self.down: InferError | None = None
-        self.opened = 0
-        self.before_open: Callable[[], None] = lambda: None
-
-    def open(self, deadline: Deadline) -> Backend:
-        self.opened += 1
-        self.before_open()
-        if self.down is not None:
-            raise self.down
-        return self.backend
-
-    def describe(self) -> ModelMetadata | None:
-        return self.backend.metadata if self.lazy else None
-
-
-def pair() -> tuple[Switch, Switch]:
-    return Switch("fake://first/m"), Switch("fake://second/m")
-
-
-class Opened:
-    """A fallback whose probes are made when a test says so."""
-
-    def __init__(
-        self, *switches: Switch, policy: Policy | None = None, timeout: float = 10
-    ) -> None:
-        # So long that no prober comes to probe by itself.
-        self.policy = policy or Policy(probe_period=1e6)
-        self.endpoints = [
-            Endpoint(Contact(switch.url, switch.open, switch.describe), self.policy)
-            for switch in switches
-        ]
-        self.fallback = open_members(
-            [[endpoint] for endpoint in self.endpoints],
-            Deadline.after(timeout, clock=self.policy.clock),
-            self.policy,
-        )
-
-    def states(self) -> list[str]:
-        return [str(member.state) for member in self.fallback.status().members]
-
-    def probe(self, position: int = 0) -> None:
-        self.endpoints[position]._probe()
-
-
-_OPEN: list[Fallback] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _OPEN:
-        _OPEN.pop().close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("infer-backends")]
-
-
-def opening(*switches: Switch, policy: Policy | None = None, timeout: float = 10) -> Opened:
-    found = Opened(*switches, policy=policy, timeout=timeout)
-    _OPEN.append(found.fallback)
-    return found
-
-
-def opened(*switches: Switch, timeout: float = 10, policy: Policy | None = None) -> Fallback:
-    return opening(*switches, timeout=timeout, policy=policy).fallback
+from infer_backends.plugin import Array, Deadline, InferRequest
+from tests.core.fakes import FakeBackend, ManualClock, double, request
+from tests.core.resilience.members import OTHER, Switch, opened, opening, pair, threads
 
 
 def test_the_first_member_answers_while_it_can() -> None:
@@ -337,17 +257,13 @@ def test_no_thread_runs_before_something_fails_and_none_after_closing() -> None:
     first, second = pair()
     both = opening(first, second, policy=Policy(probe_period=0.05))
     both.fallback.infer(request())
-    assert threading.active_count() == 1 or not _threads()
+    assert threading.active_count() == 1 or not threads()
     first.backend.error = Unavailable("refused")
     for _ in range(5):
         both.fallback.infer(request())
-    assert _threads() == ["infer-backends-probe"]
+    assert threads() == ["infer-backends-probe"]
     both.fallback.close()
-    assert _threads() == []
-
-
-def _threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("infer-backends")]
+    assert threads() == []
 
 
 def test_when_none_can_be_opened_all_are_shown_and_nothing_stays_open() -> None:
