@@ -24,6 +24,8 @@ WINDOW_CALLS, WINDOW_SECONDS = 20, 10
 TRIALS = 3
 #: How long it stays open at first, and at most, in seconds.
 FIRST_INTERVAL, LONGEST_INTERVAL = 5.0, 60.0
+#: So often doubled, the first interval is longer than the longest; powers have no end, floats do.
+_DOUBLINGS = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -168,7 +170,7 @@ class Breaker:
                 return None
             after = MemberState.SUSPECT if slow else MemberState.DOWN
             if self.state is MemberState.RECOVERING:
-                self._level += 1
+                self._level = min(self._level + 1, _DOUBLINGS)
                 return self._to(after, f"a trial call failed: {reason}")
             if slow:
                 return self._to(after, reason)
