@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 
 from infer_backends._backend import Backend, SupportsDescription, SupportsReadiness
-from infer_backends._deadline import Deadline
+from infer_backends._deadline import Clock, Deadline
 from infer_backends._errors import (
     DeadlineExceeded,
     InferError,
@@ -19,6 +19,7 @@ from infer_backends._errors import (
 )
 from infer_backends._resilience._opened import Opened, Openings
 from infer_backends._resilience._parity import differences
+from infer_backends._resilience._remembered import remembered
 from infer_backends._tensors import ModelMetadata
 
 Opener = Callable[[Deadline], Backend]
@@ -42,17 +43,21 @@ class Contact:
     Attributes:
         openings: Its backend, once it is open.
         agreed: The metadata that the members of the model agree on; None until they did.
+        lazy: Whether it is loaded when it is needed, by a thread of its own.
+        awaited: Whether it is to be loaded when the model is opened, however long that takes.
     """
 
     def __init__(self, url: str, opener: Opener, describer: Describer | None = None) -> None:
         self.url = url
         self.openings = Openings()
         self.agreed: ModelMetadata | None = None
+        self.lazy = False
+        self.awaited = describer is None
         self._opener = opener
         self._describer = describer
         self._closed = False
-        self._found_at = float("-inf")
-        self._found: list[str] = []
+        self._asked_at = float("-inf")
+        self._found: list[str] | InferError = []
         self.reset_in_child()
         _CONTACTS.add(self)
 
@@ -76,12 +81,13 @@ class Contact:
         if self._describer is not None and not needed:
             described = self._describer()
             if described is not None:
+                self.lazy = True
                 return described, False
         return self.open(deadline).backend.metadata, True
 
     def open(self, deadline: Deadline) -> Opened:
         """The backend, opened in this thread if it was not."""
-        if not self._lock.acquire(timeout=max(0.0, deadline.remaining())):
+        if not self._lock.acquire(timeout=_seconds(deadline)):
             raise DeadlineExceeded(f"the deadline passed while {self.url} was being opened")
         try:
             return self.openings.current or self._install(deadline)
@@ -101,7 +107,7 @@ class Contact:
         if opened is not None:
             return opened
         loading = self.begin_loading()
-        if not loading.done.wait(max(0.0, deadline.remaining())):
+        if not loading.done.wait(_seconds(deadline)):
             raise DeadlineExceeded(
                 f"the deadline passed while {self.url} was being loaded, which goes on: open with "
                 "preload=true to have it loaded at once"
@@ -120,11 +126,21 @@ class Contact:
                 loading.start()
             return loading
 
-    def renew(self, deadline: Deadline) -> list[str]:
+    @property
+    def loading(self) -> bool:
+        """Whether it is being loaded now."""
+        loading = self._loading
+        return loading is not None and not loading.done.is_set()
+
+    def renew(self, deadline: Deadline, *, strict: bool = True) -> list[str]:
         """See whether the model would answer now; in what it differs from what was agreed on.
 
         A backend that cannot say what its model is now, or whose model has changed, is opened
         again, and takes the place of the one before.
+
+        Args:
+            deadline: By when to know.
+            strict: Whether one that differs is of no use, so that it need not be opened again.
 
         Raises:
             InferError: It is not available.
@@ -138,7 +154,7 @@ class Contact:
         if isinstance(backend, SupportsDescription):
             now = backend.describe(deadline)
             found = self.differing(now)
-            if found or now == backend.metadata:
+            if now == backend.metadata or (found and strict):
                 return found
         with self._lock:
             return self.differing(self._install(deadline).backend.metadata)
@@ -149,42 +165,66 @@ class Contact:
         opened = self.openings.current
         return opened is None or isinstance(opened.backend, SupportsReadiness)
 
-    def changed(self, since: float, clock: Callable[[], float], deadline: Deadline) -> list[str]:
+    def changed(self, clock: Clock, deadline: Deadline) -> list[str]:
         """In what the model is not the one any more that was agreed on; asked where that can be.
 
+        What one caller finds out holds for all whose doubt arose before he began to ask.
+
         Args:
-            since: When the doubt arose, on the clock. What was found after that holds for all who
-                doubt.
             clock: The monotonic clock.
             deadline: By when to know.
 
         Raises:
             InferError: It cannot be told.
         """
+        since = clock()
         opened = self.openings.current
         if opened is None or not isinstance(opened.backend, SupportsDescription):
             return []
-        if not self._lock.acquire(timeout=max(0.0, deadline.remaining())):
+        if not self._lock.acquire(timeout=_seconds(deadline)):
             return []
         try:
-            if self._found_at < since:
+            if self._asked_at < since:
                 began = clock()
-                self._found = self.differing(opened.backend.describe(deadline))
-                self._found_at = began
-            return self._found
+                self._found = self._ask(deadline)
+                self._asked_at = began
+            found = self._found
         finally:
             self._lock.release()
+        if isinstance(found, InferError):
+            raise copy.copy(found) from found
+        return found
+
+    def _ask(self, deadline: Deadline) -> list[str] | InferError:
+        # Only now: another backend may have taken the place of the one before.
+        opened = self.openings.current
+        if opened is None or not isinstance(opened.backend, SupportsDescription):
+            return []
+        try:
+            return self.differing(opened.backend.describe(deadline))
+        except DeadlineExceeded:
+            # The next one who doubts may have more time.
+            raise
+        except InferError as exc:
+            return remembered(exc)
+        except Exception as exc:  # noqa: BLE001 - the call that doubts has an outcome of its own
+            return PluginError(f"{self.url} raised {type(exc).__name__} when it was asked again")
 
     def differing(self, metadata: ModelMetadata) -> list[str]:
         """In what ``metadata`` differs from what was agreed on."""
         return [] if self.agreed is None else differences(self.agreed, metadata)
 
     def _install(self, deadline: Deadline) -> Opened:
-        backend = self._opener(deadline)
+        self._require_open()
+        opened = self.openings.install(self._opener(deadline))
+        # Closing says so first, and closes what is open then: one of the two sees the other.
+        self._require_open()
+        return opened
+
+    def _require_open(self) -> None:
         if self._closed:
-            backend.close()
+            self.openings.close()
             raise ModelClosed("the model is closed: open it again")
-        return self.openings.install(backend)
 
     def close(self) -> None:
         """Close what is open, and wait for a load that is under way."""
@@ -213,13 +253,18 @@ class _Loading:
 
     def start(self) -> None:
         """Begin."""
-        threading.Thread(target=self._run, name="infer-backends-load", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="infer-backends-load", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            self.error = Unavailable(f"{self._url} could not be loaded: {exc}", unprocessed=True)
+            self.done.set()
 
     def _run(self) -> None:
         try:
             self._load(Deadline.after(_LONGEST_LOAD, explicit=False))
         except InferError as exc:
-            self.error = exc
+            self.error = remembered(exc)
         except BaseException as exc:  # noqa: BLE001 - told to whoever waits for it
             self.error = PluginError(
                 f"{self._url} raised {type(exc).__name__} when it was loaded; a plugin raises only "
@@ -227,6 +272,11 @@ class _Loading:
             )
         finally:
             self.done.set()
+
+
+def _seconds(deadline: Deadline) -> float:
+    """How long a lock may be waited for."""
+    return min(max(0.0, deadline.remaining()), threading.TIMEOUT_MAX)
 
 
 _CONTACTS: weakref.WeakSet[Contact] = weakref.WeakSet()

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import weakref
+from copy import copy
 
 from infer_backends._backend import InferRequest, InferResponse
 from infer_backends._deadline import Deadline
@@ -29,6 +30,7 @@ from infer_backends._resilience._likeness import Likeness
 from infer_backends._resilience._opened import Opened
 from infer_backends._resilience._policy import SLOW, SLOWEST_PROBES, Policy
 from infer_backends._resilience._prober import Prober
+from infer_backends._resilience._remembered import remembered
 from infer_backends._status import MemberStatus
 from infer_backends._tensors import ModelMetadata
 
@@ -100,15 +102,19 @@ class Endpoint:
         clock = self._policy.clock
         started = clock()
         try:
+            if not self._loaded:
+                self._load(request.deadline)
+                # What an answer takes is what is learnt, and loading is no part of it.
+                started = clock()
             response = self.run(request)
             likeness = self._likeness
             if likeness is not None and not likeness.of(response):
-                self._doubt(started, request.deadline)
+                self._doubt(request.deadline)
         except BaseException as exc:
-            error = self._learn(exc, permit, started, request.deadline)
-            if error is exc:
+            other = self._learn(exc, permit, started, request.deadline)
+            if other is None:
                 raise
-            raise error from exc
+            raise other from exc
         now = clock()
         self.latency.observe(now - started)
         transition = self.breaker.succeeded(permit, now)
@@ -144,7 +150,8 @@ class Endpoint:
         self.contact.begin_loading()
 
     def _load(self, deadline: Deadline) -> Opened:
-        opened = self.contact.load(deadline) if self.unopened else self.contact.open(deadline)
+        contact = self.contact
+        opened = contact.load(deadline) if contact.lazy else contact.open(deadline)
         found = self.contact.differing(opened.backend.metadata)
         if found and self._policy.strict:
             raise self._exclude(found)
@@ -154,35 +161,54 @@ class Endpoint:
 
     def _learn(
         self, exc: BaseException, permit: Permit, started: float, deadline: Deadline
-    ) -> BaseException:
-        """Take notice of how a call failed; the error to raise for it."""
+    ) -> InferError | None:
+        """Take notice of how a call failed; the error to raise instead, if another says more."""
+        other: InferError | None = None
         if isinstance(exc, (InvalidInput, ProtocolError)):
             # The request fitted the model that was opened. Is it still that model?
             try:
-                self._doubt(started, deadline)
-            except InferError as other:
-                exc = other
+                self._doubt(deadline)
+            except InferError as found:
+                exc = other = found
+            except BaseException:  # an interruption
+                self.breaker.abandoned(permit)
+                raise
         now = self._policy.clock()
-        hurried = (
-            isinstance(exc, DeadlineExceeded) and now - started < _HURRIED and deadline.expired
+        # There was no time left for it; or it will be there in time for another call.
+        early = isinstance(exc, DeadlineExceeded) and (
+            (now - started < _HURRIED and deadline.expired)
+            or (self.unopened and self.contact.loading)
         )
-        if isinstance(exc, UNAVAILABLE) and not hurried:
-            self._last_error = exc
+        if isinstance(exc, UNAVAILABLE) and not early:
+            self._last_error = copy(exc)
             slow = isinstance(exc, DeadlineExceeded) or now - started >= SLOW
             reason = f"{type(exc).__name__}: {exc}"
             self._announce(self.breaker.failed(permit, now, reason, slow=slow))
-        elif hurried or not isinstance(exc, InferError) or isinstance(exc, _SAYS_NOTHING):
+        elif early or not isinstance(exc, InferError) or isinstance(exc, _SAYS_NOTHING):
             self.breaker.abandoned(permit)
         else:
             # It is there; the error is about this call.
             self._announce(self.breaker.succeeded(permit, now))
-        return exc
+        return other
 
-    def _doubt(self, since: float, deadline: Deadline) -> None:
-        """Raise ``MetadataMismatch`` if it is not the model any more that it was."""
+    def _doubt(self, deadline: Deadline) -> None:
+        """See whether it is still the model that it was, if that can be told.
+
+        Raises:
+            MetadataMismatch: It is not.
+            ModelNotFound: It is no more.
+            Unavailable: Nobody answers any more.
+        """
         if not self._policy.strict:
             return
-        found = self.contact.changed(since, self._policy.clock, deadline)
+        within = Deadline.after(min(_PROBE_TIMEOUT, deadline.remaining()))
+        try:
+            found = self.contact.changed(self._policy.clock, within)
+        except (ModelNotFound, Unavailable):
+            raise
+        except InferError as exc:
+            logger.debug("%s did not say whether it is still the same model: %s", self.url, exc)
+            return
         if found:
             raise self._exclude(found)
 
@@ -193,7 +219,7 @@ class Endpoint:
         )
         self._announce(self.breaker.shut(MemberState.EXCLUDED, reason))
         error = MetadataMismatch(f"{self.url} is not asked any more: {reason}")
-        self._last_error = error
+        self._last_error = copy(error)
         return error
 
     # What happens in the background ----------------------------------------------------------
@@ -242,12 +268,13 @@ class Endpoint:
         self._probes += 1
         try:
             timeout = _PROBE_TIMEOUT if opened else _FIRST_PROBE_TIMEOUT
-            found = self.contact.renew(Deadline.after(timeout))
+            found = self.contact.renew(Deadline.after(timeout), strict=self._policy.strict)
         except InferError as exc:
-            error = exc
+            error = remembered(exc)
         except Exception as exc:  # noqa: BLE001 - nobody is there to catch it
             error = PluginError(f"{self.url} raised {type(exc).__name__} when it was probed")
             error.__cause__ = exc
+            remembered(error)
         self._tell_of_probe(started, error)
         if isinstance(error, ModelClosed):
             return
@@ -278,8 +305,7 @@ class Endpoint:
         """Say that the state has changed, and probe if that is what it needs now."""
         if transition is None:
             return
-        loaded = transition.before is MemberState.UNOPENED
-        level = logging.INFO if loaded and transition.after in _ASKED else logging.WARNING
+        level = logging.INFO if transition.after is MemberState.READY else logging.WARNING
         logger.log(level, "%s is %s: %s", self.url, transition.after, transition.reason)
         if self._policy.observers:
             self._policy.observers.notify(
@@ -311,7 +337,8 @@ class Endpoint:
     def status(self) -> MemberStatus:
         """How it does."""
         now = self._policy.clock()
-        breaker, next_probe = self.breaker, self._next_probe
+        breaker = self.breaker
+        next_probe = self._next_probe if breaker.state in _PROBED else None
         return MemberStatus(
             url=self.url,
             state=breaker.state,
@@ -338,7 +365,6 @@ class Endpoint:
         self.breaker.reset_in_child()
 
 
-_ASKED = frozenset({MemberState.READY, MemberState.RECOVERING})
 _PROBED = frozenset({MemberState.SUSPECT, MemberState.DOWN, MemberState.EXCLUDED})
 _ENDPOINTS: weakref.WeakSet[Endpoint] = weakref.WeakSet()
 

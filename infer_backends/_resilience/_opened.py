@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 
 from infer_backends._backend import Backend
+
+logger = logging.getLogger("infer_backends")
 
 
 class Opened:
@@ -67,7 +70,11 @@ class Openings:
         """Close the backends that were replaced and are empty; whether any is left."""
         for opened in [opened for opened in self._retired if not opened.inside]:
             self._retired.remove(opened)
-            opened.backend.close()
+            try:
+                opened.backend.close()
+            except Exception as exc:  # noqa: BLE001 - nobody who calls now has to do with it
+                # Only the type: a careless message could hold the URL's password.
+                logger.warning("closing a backend that was replaced raised %s", type(exc).__name__)
         return bool(self._retired)
 
     def close(self) -> None:

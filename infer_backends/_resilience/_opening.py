@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from infer_backends._deadline import Deadline
 from infer_backends._errors import (
@@ -19,6 +20,7 @@ from infer_backends._resilience._endpoint import Endpoint
 from infer_backends._resilience._fallback import Fallback
 from infer_backends._resilience._parity import differences
 from infer_backends._resilience._policy import Policy
+from infer_backends._resilience._remembered import remembered
 from infer_backends._resilience._replicas import Replicas
 from infer_backends._resilience._route import failure
 from infer_backends._tensors import ModelMetadata
@@ -50,22 +52,16 @@ def open_members(
     opening = _Opening(policy)
     try:
         for position, endpoint in enumerate(endpoints):
-            opening.reach(endpoint, _share(deadline, len(endpoints) - position - 1))
+            opening.reach(endpoint, deadline, len(endpoints) - position - 1)
         agreed = opening.agreed()
     except BaseException:
-        for endpoint in endpoints:
-            endpoint.close()
+        with ExitStack() as closing:
+            for endpoint in endpoints:
+                closing.callback(endpoint.close)
         raise
     opening.start(endpoints, agreed)
     groups = [Replicas(member, policy.random) for member in members]
     return Fallback(groups, agreed, policy)
-
-
-def _share(deadline: Deadline, later: int) -> Deadline:
-    if not later:
-        return deadline
-    remaining = deadline.remaining()
-    return deadline.less(max(reserve(remaining, [None] * later), remaining - _PATIENCE))
 
 
 class _Opening:
@@ -76,20 +72,35 @@ class _Opening:
         self._found: dict[Endpoint, tuple[ModelMetadata, bool]] = {}
         self._attempts: list[Attempt] = []
 
-    def reach(self, endpoint: Endpoint, deadline: Deadline) -> None:
-        """Open it, or have it described, if it can be reached."""
+    def reach(self, endpoint: Endpoint, deadline: Deadline, later: int) -> None:
+        """Open it, or have it described, if it can be reached.
+
+        Args:
+            endpoint: The endpoint.
+            deadline: By when the model has to be open.
+            later: How many endpoints come after it.
+        """
         started = self._policy.clock()
         try:
+            share = self._share(endpoint, deadline, later)
             # The first that can be reached answers the first call: it had better be open by then.
             needed = not any(opened for _, opened in self._found.values())
-            self._found[endpoint] = endpoint.contact.first(deadline, needed=needed)
+            self._found[endpoint] = endpoint.contact.first(share, needed=needed)
         except (Unavailable, DeadlineExceeded) as exc:
             duration = self._policy.clock() - started
-            self._attempts.append(Attempt(endpoint.url, exc, started, duration))
+            self._attempts.append(Attempt(endpoint.url, remembered(exc), started, duration))
             endpoint.failed_to_open(exc)
         except InferError as exc:
             exc.attempts = (*self._attempts, *exc.attempts)
             raise
+
+    def _share(self, endpoint: Endpoint, deadline: Deadline, later: int) -> Deadline:
+        """How long to wait for an endpoint: not long, if the model may do without it."""
+        remaining = deadline.remaining()
+        kept = reserve(remaining, [None] * later)
+        if (later or self._found) and not endpoint.contact.awaited:
+            kept = max(kept, remaining - _PATIENCE)
+        return deadline.less(kept)
 
     def agreed(self) -> ModelMetadata:
         """The metadata that those agree on which were reached."""

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable
+from time import monotonic
+
+logger = logging.getLogger("infer_backends")
 
 #: How long stopping waits for a probe that is under way, in seconds.
 _LONGEST_WAIT, _LONGEST_WAIT_AT_EXIT = 5.0, 1.0
+#: How often the thread looks whether there still is somebody to probe for, in seconds.
+_LOOK_AGAIN = 1.0
 
 
 class Prober:
     """Takes a step again and again, as often as the step asks for, in a thread of its own.
 
-    However many callers wake it, there is one thread, and it ends when the step says so.
+    However many callers wake it, there is one thread, and it ends when the step says so, or when
+    the step's owner is no more.
 
     Args:
         step: A bound method: probes once, and returns the seconds until the next time, or None
@@ -33,7 +40,7 @@ class Prober:
     def reset_in_child(self) -> None:
         """Forget the thread: it does not exist in a forked child."""
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self._news = threading.Event()
         self._thread: threading.Thread | None = None
         self._woken: float | None = None
 
@@ -43,17 +50,23 @@ class Prober:
         return self._thread is not None
 
     def wake(self, delay: float) -> None:
-        """Take a step after ``delay`` seconds, unless a thread is at it already."""
+        """Take a step after ``delay`` seconds, or sooner if one is due sooner."""
         with self._lock:
-            if self._stopped:
+            if self._stopped or self._thread is threading.current_thread():
+                # The step that this thread takes says itself when the next one is due.
                 return
             if self._thread is not None:
-                self._woken = delay
+                self._woken = delay if self._woken is None else min(delay, self._woken)
+                self._news.set()
                 return
             # A daemon: a probe that hangs must not keep the interpreter from ending.
             thread = threading.Thread(target=self._run, args=(delay,), name=self._name, daemon=True)
             self._thread = thread
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                # No more threads, or the interpreter is about to end: the next call tries again.
+                self._thread = None
 
     def stop(self, wait: float = _LONGEST_WAIT) -> None:
         """Take no more steps, and wait for the thread to end. May be called more than once.
@@ -64,20 +77,45 @@ class Prober:
         with self._lock:
             self._stopped = True
             thread = self._thread
-        self._stopping.set()
+            self._news.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(wait)
 
     def _run(self, delay: float | None) -> None:
-        while delay is not None and not self._stopping.wait(delay):
-            step = self._step()
-            delay = step() if step is not None else None
-            del step
-            if delay is None:
-                delay = self._over()
-        with self._lock:
-            if self._thread is threading.current_thread():
-                self._thread = None
+        try:
+            while delay is not None and self._wait(delay):
+                step = self._step()
+                delay = step() if step is not None else None
+                del step
+                if delay is None:
+                    delay = self._over()
+        except Exception as exc:  # noqa: BLE001 - nobody is there to catch it
+            # Only the type: a careless message could hold the URL's password.
+            logger.warning(
+                "%s raised %s; the next call begins it again", self._name, type(exc).__name__
+            )
+        finally:
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _wait(self, delay: float) -> bool:
+        """Wait until a step is due; whether it is to be taken."""
+        due = monotonic() + delay
+        while not self._stopped:
+            with self._lock:
+                woken, self._woken = self._woken, None
+                self._news.clear()
+            if woken is not None:
+                due = min(due, monotonic() + woken)
+            left = due - monotonic()
+            if left <= 0:
+                return not self._stopped
+            if self._step() is None:
+                return False
+            if not self._stopped:
+                self._news.wait(min(left, _LOOK_AGAIN))
+        return False
 
     def _over(self) -> float | None:
         """The delay that was asked for while the last step was taken; None ends the thread."""

@@ -67,7 +67,15 @@ class Replicas:
     @property
     def available(self) -> bool:
         """Whether one of them would be asked now."""
-        return any(endpoint.breaker.state in _AVAILABLE for endpoint in self.endpoints)
+        return self.available_besides(())
+
+    def available_besides(self, tried: Collection[Endpoint]) -> bool:
+        """Whether one that was not tried would be asked now."""
+        return any(
+            endpoint.breaker.state in _AVAILABLE
+            for endpoint in self.endpoints
+            if endpoint not in tried
+        )
 
     def needed(self) -> float | None:
         """The seconds within which nearly every answer comes; None when it is not known."""

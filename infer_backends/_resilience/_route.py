@@ -25,6 +25,7 @@ from infer_backends._resilience._budget import RetryBudget
 from infer_backends._resilience._endpoint import UNAVAILABLE, Endpoint
 from infer_backends._resilience._later import Later
 from infer_backends._resilience._policy import Policy
+from infer_backends._resilience._remembered import remembered
 from infer_backends._resilience._replicas import Replicas
 
 Step = tuple[Endpoint, Permit, InferRequest]
@@ -113,7 +114,7 @@ class Route:
             error.attempts = (*self._attempts, *error.attempts)
             raise error
         duration = self._course.policy.clock() - self._started
-        attempt = Attempt(endpoint.url, error, self._started, duration)
+        attempt = Attempt(endpoint.url, remembered(error), self._started, duration)
         self._attempts = (*self._attempts, attempt)
         self._tried = (*self._tried, endpoint)
         if not self._stays(error):
@@ -134,7 +135,7 @@ class Route:
         elif not (last and self._course.policy.idempotent):
             return False
         replicas = self._course.members[self._position]
-        return len(replicas.endpoints) > len(self._tried) and self._course.budget.withdraw()
+        return replicas.available_besides(self._tried) and self._course.budget.withdraw()
 
     def answered(self, response: InferResponse) -> InferResponse:
         """The response, with what was tried before it."""

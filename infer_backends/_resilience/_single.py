@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable
+from copy import copy
 from time import monotonic
 
 from infer_backends._backend import Backend, InferRequest, InferResponse, Member
 from infer_backends._deadline import Deadline
-from infer_backends._errors import Attempt, InferError, ModelClosed, Unavailable
+from infer_backends._errors import (
+    Attempt,
+    DeadlineExceeded,
+    InferError,
+    ModelClosed,
+    Unavailable,
+)
 from infer_backends._member_state import MemberState
 from infer_backends._members import OnlyMember
 from infer_backends._resilience._budget import RetryBudget, pause
 from infer_backends._resilience._policy import FAREWELL, Policy
+from infer_backends._resilience._remembered import remembered
 from infer_backends._status import MemberStatus, ModelStatus
 from infer_backends._tensors import ModelMetadata
 
@@ -47,6 +57,7 @@ class Single:
         self._wait = wait
         self._budget = RetryBudget()
         self._closing = threading.Event()
+        _SINGLES.add(self)
         self._since = monotonic()
         self._ended = 0
         self._failures = 0
@@ -70,6 +81,9 @@ class Single:
             return self._backend.infer(request)
         except Unavailable as exc:
             return self._again(request, exc, started)
+        except DeadlineExceeded as exc:
+            self._note(exc)
+            raise
         finally:
             self._ended += 1
 
@@ -77,25 +91,31 @@ class Single:
         """Ask again after ``error``, as long as that is allowed; else raise it."""
         attempts: list[Attempt] = []
         while self._pause(request.deadline, error, len(attempts)):
-            attempts.append(Attempt(self._url, error, started, monotonic() - started))
+            # An error that holds its frames would hold this one, and the call's arrays with it.
+            attempt = Attempt(self._url, remembered(error), started, monotonic() - started)
+            attempts.append(attempt)
             started = monotonic()
             try:
                 response = self._backend.infer(request)
             except Unavailable as exc:
                 error = exc
             except InferError as exc:
+                if isinstance(exc, DeadlineExceeded):
+                    self._note(exc)
                 exc.attempts = (*attempts, *exc.attempts)
                 raise
             else:
                 response.attempts = (*attempts, *response.attempts)
                 return response
         error.attempts = (*attempts, *error.attempts)
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # it holds this frame
 
     def _pause(self, deadline: Deadline, error: Unavailable, retries: int) -> bool:
         """Count a failure; wait, if the call is to be sent again, and say whether it is."""
-        self._failures += 1
-        self._last_error = error
+        self._note(error)
         if retries == _RETRIES or not (error.unprocessed or self._policy.idempotent):
             return False
         delay = pause(retries, self._policy.random())
@@ -105,6 +125,11 @@ class Single:
         if self._closing.is_set():
             raise ModelClosed("the model was closed while this call was in flight") from error
         return True
+
+    def _note(self, error: InferError) -> None:
+        self._failures += 1
+        # A copy, without the frames that the error goes through: they hold the arrays of the call.
+        self._last_error = copy(error)
 
     def members(self) -> tuple[Member]:
         """The one that there is."""
@@ -126,6 +151,13 @@ class Single:
         )
         return ModelStatus((member,), fallbacks=0, retries=self._budget.retries)
 
+    def reset_in_child(self) -> None:
+        """Forget who was waiting: those threads do not exist in a forked child."""
+        closed = self._closing.is_set()
+        self._closing = threading.Event()
+        if closed:
+            self._closing.set()
+
     def close(self) -> None:
         """Close the backend; calls that wait to be sent again are not."""
         self._closing.set()
@@ -133,3 +165,15 @@ class Single:
             self._backend.close()
         finally:
             self._policy.observers.close(FAREWELL)
+
+
+_SINGLES: weakref.WeakSet[Single] = weakref.WeakSet()
+
+
+def _reset_singles() -> None:
+    for single in list(_SINGLES):
+        single.reset_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_singles)
