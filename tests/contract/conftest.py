@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import quote
 
 import onnx
 import pytest
+import trustme
 from onnx import TensorProto, helper
 
 from infer_backends import DataType, TensorSpec
 from infer_backends.testing import REFERENCE_MODELS, ReferenceModel
 from infer_backends_triton._local import LocalTriton
+from tests.servers import repository
 
 ONNX_TYPES = {
     DataType.BOOL: TensorProto.BOOL,
@@ -65,3 +69,35 @@ def reference_triton(reference_folder: Path, triton_environment: Path) -> Iterat
     files = {path.stem: path for path in reference_folder.glob("*.onnx") if "bf16" not in path.name}
     with LocalTriton(files, environment=triton_environment, startup_timeout=300) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def reference_url_over_tls(
+    reference_folder: Path, triton_environment: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], str]]:
+    """The URLs of the reference models on real Tritons that speak gRPC over TLS."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    ca, cert, key = (folder / name for name in ("ca.pem", "server.pem", "server.key"))
+    authority.cert_pem.write_to_path(str(ca))
+    cert.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    certificate.private_key_pem.write_to_path(str(key))
+    files = {path.stem: path for path in reference_folder.glob("*.onnx") if "bf16" not in path.name}
+    bf16 = repository.write_repository(folder / "models", only=["identity_bf16"])
+    flags = ["--grpc-use-ssl=1", f"--grpc-server-cert={cert}", f"--grpc-server-key={key}"]
+    # As answers spell it, which say who gave them.
+    quoted = quote(str(ca), safe="")
+    with ExitStack() as servers:
+        base, other = (
+            servers.enter_context(
+                LocalTriton(
+                    models,
+                    environment=triton_environment,
+                    arguments=flags,
+                    startup_timeout=300,
+                )
+            ).grpc_url.replace("grpc://", "grpcs://")
+            for models in (files, bf16)
+        )
+        yield lambda name: f"{other if name == 'identity_bf16' else base}/{name}?ca={quoted}"

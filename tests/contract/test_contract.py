@@ -38,6 +38,12 @@ class TestTritonGRPC(BackendContract):
         return url_of(reference_triton.grpc_url, triton.grpc_url)
 
 
+class TestTritonGRPCOverTLS(BackendContract):
+    @pytest.fixture
+    def reference_url(self, reference_url_over_tls: Callable[[str], str]) -> Callable[[str], str]:
+        return reference_url_over_tls
+
+
 class SharedMemoryContract(BackendContract):
     """Every tensor that can goes by shared memory, and it is an error if that fails."""
 
