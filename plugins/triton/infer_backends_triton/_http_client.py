@@ -1,0 +1,206 @@
+"""Requests to one server over HTTP: heads, control messages, refusals turned into errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from infer_backends.plugin import (
+    Deadline,
+    InferError,
+    InvalidInput,
+    InvalidURL,
+    ModelMetadata,
+    ModelNotFound,
+    ModelURL,
+    ProtocolError,
+    UnsupportedOperation,
+)
+from infer_backends_triton._http_connection import HTTPResponse, Landing
+from infer_backends_triton._http_messages import (
+    HEADER_LENGTH,
+    parse_object,
+    read_extensions,
+    server_path,
+)
+from infer_backends_triton._http_pool import ConnectionPool
+from infer_backends_triton._http_stream import Buffer
+from infer_backends_triton._http_wire import render_head
+from infer_backends_triton._metadata import read_metadata
+from infer_backends_triton._settings import ConnectionSettings, check_headers, secret_values
+from infer_backends_triton._status import error_message, http_error, is_of_broken_relay
+
+# What a server says of itself and its models is small; max_response_bytes is about tensors.
+_MAX_CONTROL_BYTES = 16 * 1024 * 1024
+# These say how a message is framed, which is not for callers to change.
+_FRAMING_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        HEADER_LENGTH,
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+class HTTPClient:
+    """Requests to one server: heads, control messages, and refusals turned into errors."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        _refuse_framing(settings.headers, InvalidURL)
+        self._settings = settings
+        self._pool = ConnectionPool(settings)
+
+    @property
+    def settings(self) -> ConnectionSettings:
+        """Where the server is, and how to reach it."""
+        return self._settings
+
+    def render_head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
+        """The beginning of a request's head; what says how long the body is comes after it."""
+        return render_head(
+            method,
+            path,
+            {
+                "host": self._settings.authority,
+                "user-agent": "infer-backends",
+                "accept": "*/*",
+                "accept-encoding": "identity",
+                **self._settings.headers,
+                **headers,
+            },
+        )
+
+    def own_head(self, path: str, headers: Mapping[str, str]) -> bytes | None:
+        """The head of a call that has headers of its own; None for others.
+
+        Raises:
+            InvalidInput: A header cannot be sent, or is not for callers.
+        """
+        if not headers:
+            return None
+        _refuse_framing(headers, InvalidInput)
+        check_headers(headers, InvalidInput)
+        return self.render_head("POST", path, headers)
+
+    def exchange(
+        self,
+        request: Sequence[Buffer],
+        deadline: Deadline,
+        *,
+        max_body: int | None = None,
+        repeatable: bool = False,
+        landing: Landing | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HTTPResponse:
+        """Send a request, receive an answer that is 200.
+
+        Args:
+            request: The pieces of head and body.
+            deadline: By when the answer has to be here.
+            max_body: The largest body taken, in bytes; None for ``max_response_bytes``.
+            repeatable: Whether the request may be sent twice without harm.
+            landing: Where the body of the answer goes; None to have it whole.
+            headers: The headers of this call alone, which no error may show.
+        """
+        settings = self._settings
+        if max_body is None:
+            max_body = settings.max_response_bytes
+        response = self._pool.exchange(
+            request, deadline, max_body, repeatable=repeatable, landing=landing
+        )
+        if response.head.status == 200:
+            return response
+        secrets = settings.secrets | secret_values(headers or {})
+        body = bytes(response.body)
+        raise http_error(
+            response.head.status,
+            error_message(body),
+            url=settings.url,
+            secrets=secrets,
+            relay_broke=is_of_broken_relay(body),
+        )
+
+    def get(self, path: str, deadline: Deadline) -> memoryview:
+        """The body of the answer to a GET."""
+        request = [self.render_head("GET", path, {}) + b"\r\n"]
+        return self.exchange(request, deadline, max_body=_MAX_CONTROL_BYTES, repeatable=True).body
+
+    def post(self, path: str, body: bytes, deadline: Deadline) -> memoryview:
+        """The body of the answer to a POST of JSON."""
+        head = self.render_head("POST", path, {"content-type": "application/json"})
+        request = [b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)]
+        return self.exchange(request, deadline, max_body=_MAX_CONTROL_BYTES, repeatable=True).body
+
+    def extensions(self, base_path: Sequence[str], deadline: Deadline) -> frozenset[str] | None:
+        """The server's protocol extensions; None where a gateway shows models only."""
+        try:
+            described = self.get(server_path([*base_path, "v2"]), deadline)
+        except (ModelNotFound, UnsupportedOperation):
+            return None
+        with naming(self._settings.url):
+            return read_extensions(described)
+
+    def repository_index(self, url: ModelURL, deadline: Deadline) -> memoryview:
+        """What the server says of the models that it has, for a URL that names none."""
+        path = server_path([*url.base_path, "v2", "repository", "index"])
+        try:
+            return self.post(path, b"{}", deadline)
+        except (ModelNotFound, UnsupportedOperation, InvalidInput) as exc:
+            raise InvalidURL(
+                f"{url.location} names no model, and the server does not list those it has: write "
+                f"the model's name after the host"
+            ) from exc
+
+    def model_metadata(
+        self, path: str, extensions: frozenset[str] | None, deadline: Deadline
+    ) -> tuple[ModelMetadata, bool]:
+        """What a model says of itself, and whether the server has its configuration."""
+        described = self.get(path, deadline)
+        config = self._model_config(path, extensions, deadline)
+        with naming(self._settings.url):
+            metadata = read_metadata(parse_object(described, "the model's metadata"), config)
+        return metadata, config is not None
+
+    def _model_config(
+        self, path: str, extensions: frozenset[str] | None, deadline: Deadline
+    ) -> Mapping[str, Any] | None:
+        """The model's configuration; None from a server that has none."""
+        if extensions is not None and "model_configuration" not in extensions:
+            return None
+        try:
+            config = self.get(f"{path}/config", deadline)
+            with naming(self._settings.url):
+                return parse_object(config, "the model's configuration")
+        except (ModelNotFound, UnsupportedOperation, InvalidInput, ProtocolError):
+            if extensions is not None:
+                raise
+            return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+
+@contextmanager
+def naming(url: str) -> Iterator[None]:
+    """Say whose answer it is that breaks the protocol."""
+    try:
+        yield
+    except ProtocolError as exc:
+        raise ProtocolError(f"{url}: {exc}") from exc
+
+
+def _refuse_framing(headers: Mapping[str, str], error: type[InferError]) -> None:
+    for name in headers:
+        if name.lower() in _FRAMING_HEADERS:
+            raise error(f"the header {name.lower()!r} is not for callers: remove it")
