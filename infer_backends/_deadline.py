@@ -32,7 +32,7 @@ class Deadline:
 
     # Not by keyword only: on the path of a call, that takes three times as long.
     def __init__(
-        self, expires: float, explicit: bool = True, *, clock: Clock = time.monotonic
+        self, expires: float, explicit: bool = True, clock: Clock = time.monotonic
     ) -> None:
         self._expires = expires
         self._clock = clock
@@ -89,7 +89,7 @@ class Deadline:
 
     def less(self, reserve: float) -> Deadline:
         """A deadline that ends ``reserve`` seconds before this one, with the same alarm."""
-        return Deadline(self._expires - reserve, explicit=self.explicit, clock=self._clock)
+        return Deadline(self._expires - reserve, self.explicit, self._clock)
 
     def with_alarm(self, after: float, ring: Callable[[], None]) -> Deadline:
         """The same deadline, and something to do should a wait last too long.
