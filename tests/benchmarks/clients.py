@@ -122,6 +122,11 @@ def open_sync(name: str, addresses: Addresses) -> Callable[[str], Call]:
         return Ours(f"onnx:{addresses.tiny.parent}/", ".onnx")
     if client == "ours":
         return _ours(protocol, addresses, inline=rest != protocol)
+    if client == "limit":
+        from tests.benchmarks.limits import BareGRPC, BareSocket
+
+        bare: Callable[[str, str], Call] = BareSocket if protocol == "http" else BareGRPC
+        return lambda model: bare(addresses.of(protocol), model)
     opener = {"tritonclient": _tritonclient, "pytriton": _pytriton}[client]
     return lambda model: opener(protocol, addresses.of(protocol), model)
 

@@ -18,6 +18,7 @@ class Contender:
         where: The protocol that it speaks, or ``local`` for a model in its own process.
         ours: Whether it is this library.
         served: Whether it runs from the server's environment, because it needs NumPy 1.x.
+        limit: Whether it is no client but a limit of all of them; see ``limits.py``.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Contender:
     where: Where
     ours: bool = False
     served: bool = False
+    limit: bool = False
 
 
 CONTENDERS = (
@@ -38,6 +40,8 @@ CONTENDERS = (
     Contender("tritonclient-grpc", "tritonclient", "grpc"),
     Contender("tritonclient-grpc-aio", "tritonclient aio", "grpc"),
     Contender("pytriton-grpc", "pytriton", "grpc", served=True),
+    Contender("limit-http", "bare socket", "http", limit=True),
+    Contender("limit-grpc", "bare grpcio", "grpc", limit=True),
     Contender("ours-onnx", "ours", "local", ours=True),
     Contender("onnxruntime", "session.run", "local"),
 )

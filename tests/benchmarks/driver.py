@@ -180,7 +180,10 @@ def _server_version(server: LocalTriton) -> str:
     return f"{told['name']} {told['version']}"
 
 
-def _takes_part(contender: Contender, cell: Cell) -> bool:
+def takes_part(contender: Contender, cell: Cell) -> bool:
+    """Whether a contender is measured in a cell."""
+    if contender.limit and cell.callers > 1:
+        return False
     return (contender.where == "local") == (cell.model == "tiny")
 
 
@@ -189,7 +192,7 @@ def _check(plan: Plan, workers: Mapping[Contender, Worker]) -> None:
     for cell in {Cell(cell.model, cell.payload): None for cell in plan.cells}:
         expected = digest(answer_of(cell.model, array_of(cell.payload)))
         for contender, worker in workers.items():
-            if _takes_part(contender, cell):
+            if takes_part(contender, cell):
                 got = worker.ask(Command("check", cell)).digest
                 if got != expected:
                     raise RuntimeError(f"{contender.name} answers {cell} wrongly")
@@ -216,7 +219,7 @@ def measure_rounds(
                 earlier = taken[cell, contender.name]
                 if earlier and earlier[0].wall > _LONG:
                     continue
-                if contender in workers and _takes_part(contender, cell):
+                if contender in workers and takes_part(contender, cell):
                     command = Command("measure", cell, plan.warmup(cell), plan.calls(cell))
                     measurement = workers[contender].ask(command).measurement
                     assert measurement is not None
@@ -230,7 +233,7 @@ def _measure_memory(
     plan: Plan, contender: Contender, environment: Path, addresses: Addresses
 ) -> Mapping[tuple[Cell, str], tuple[int, ...]]:
     """The peaks of one contender, in a process of its own for this."""
-    cells = [cell for cell in plan.memory if _takes_part(contender, cell)]
+    cells = [cell for cell in plan.memory if takes_part(contender, cell)]
     if not cells:
         return {}
     worker = Worker(contender, _python(contender, environment), addresses, frugal=True)

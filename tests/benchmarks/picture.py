@@ -25,6 +25,7 @@ _COLOURS = {
     "tritonclient aio": "#f4b183",
     "pytriton": "#7f7f7f",
     "perf_analyzer": "#000000",
+    "limit": "#70ad47",
 }
 
 
@@ -66,8 +67,8 @@ def draw(results: Results, path: Path) -> None:
     places = {payload: place for place, payload in enumerate(PAYLOADS)}
     for axes, (where, metric, title) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
         for line in lines(results, where, metric):
-            label = line.contender.label
-            style = "-" if line.contender.ours else "--"
+            label = "limit" if line.contender.limit else line.contender.label
+            style = ":" if line.contender.limit else "-" if line.contender.ours else "--"
             points = [places[payload] for payload in line.ratios], list(line.ratios.values())
             axes.plot(*points, style, marker="o", ms=4, color=_COLOURS[label], label=label)
         axes.set(yscale="log", title=title, ylabel="tritonclient = 1; less is better")

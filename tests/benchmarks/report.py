@@ -8,7 +8,7 @@ from tests.benchmarks.commands import Cell
 from tests.benchmarks.contenders import BY_NAME, Contender, Where
 from tests.benchmarks.machine import Machine
 from tests.benchmarks.plan import PAYLOADS, Plan
-from tests.benchmarks.statistic import Figures, Metric
+from tests.benchmarks.statistic import Figures, Metric, ratio
 from tests.benchmarks.targets import Results, Verdict, judge_all
 
 _TITLES: Mapping[Metric, str] = {
@@ -61,7 +61,9 @@ def _comparison(where: Where, metric: Metric, plan: Plan, results: Results) -> s
     present = [
         contender
         for name, contender in BY_NAME.items()
-        if contender.where == where and any(key[1] == name for key in results)
+        if contender.where == where
+        and not contender.limit
+        and any(key[1] == name for key in results)
     ]
     rows = []
     for cell in plan.cells:
@@ -108,9 +110,48 @@ def _targets(verdicts: Sequence[Verdict]) -> str:
                 format(figures.value * scale, form),
                 f"{low} to {high}",
                 "yes" if verdict.met else "**no**",
+                "" if verdict.met else _of_limit(verdict),
             ]
         )
-    return table(["what", "payload", "target", "reached", "over the rounds", "met"], rows)
+    head = ["what", "payload", "target", "reached", "over the rounds", "met", "over the limit"]
+    return table(head, rows)
+
+
+def _of_limit(verdict: Verdict) -> str:
+    """How near ours is to the limit of its row."""
+    if verdict.of_limit is None:
+        return ""
+    return f"{verdict.of_limit.value:.2f} of a {BY_NAME[verdict.target.limit].label}"
+
+
+def _limits(plan: Plan, results: Results) -> str:
+    """What is sent inline, beside what carries the same bytes and does nothing else."""
+    rows = []
+    for limit in (contender for contender in BY_NAME.values() if contender.limit):
+        for cell in plan.cells:
+            ours = results.get((cell, f"ours-{limit.where}-inline"))
+            least = results.get((cell, limit.name))
+            if ours is not None and least is not None:
+                rows.append(_limit_row(limit, cell, ours, least))
+    heads = [
+        f"{part}{metric}"
+        for metric in ("time", "CPU")
+        for part in ("limit, ", "ours, ", "ratio, ", "over the rounds, ")
+    ]
+    return table(["limit", "model", "payload", *heads], rows) if rows else ""
+
+
+def _limit_row(limit: Contender, cell: Cell, ours: Figures, least: Figures) -> Row:
+    row = [limit.label, cell.model, PAYLOADS[cell.payload]]
+    metrics: tuple[Metric, ...] = ("wall", "cpu")
+    for metric in metrics:
+        mine, theirs, over = ours.value(metric), least.value(metric), ratio(ours, least, metric)
+        if mine is None or theirs is None or over is None:
+            row += [""] * 4
+        else:
+            texts = format_value(metric, theirs), format_value(metric, mine)
+            row += [*texts, f"{over.value:.2f}", f"{over.lowest:.2f} to {over.highest:.2f}"]
+    return row
 
 
 def describe_machine(machine: Machine) -> str:
@@ -153,6 +194,8 @@ def render(plan: Plan, results: Mapping[tuple[Cell, str], Figures], machine: Mac
         "## Ratios and targets",
         _targets(judge_all(results)),
     ]
+    if text := _limits(plan, results):
+        parts += ["## Beside the limits", text]
     for metric, title in _TITLES.items():
         parts.append(f"## {title}")
         for where, label in _PROTOCOLS.items():

@@ -28,6 +28,7 @@ class Target:
             Without another contender: the most itself.
         model: Which model is called.
         callers: By how many at once.
+        limit: The contender that is this row's limit; empty if there is none.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Target:
     bounds: Mapping[int, float]
     model: str = "echo"
     callers: int = 1
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Verdict:
         bound: What was to be reached.
         reached: What was, with its range over the rounds.
         met: Whether that is enough.
+        of_limit: Ours over the limit of the row; None if that is not known.
     """
 
     target: Target
@@ -56,24 +59,29 @@ class Verdict:
     bound: float
     reached: Ratio
     met: bool
+    of_limit: Ratio | None = None
 
 
 def _inline(protocol: str, wall: Mapping[int, float], cpu: Mapping[int, float]) -> list[Target]:
     label = {"http": "HTTP", "grpc": "gRPC"}[protocol]
     pair = f"ours-{protocol}-inline", f"tritonclient-{protocol}"
+    limit = f"limit-{protocol}"
     return [
-        Target(f"{label} inline / tritonclient, wall", *pair, "wall", wall),
-        Target(f"{label} inline / tritonclient, client CPU", *pair, "cpu", cpu),
+        Target(f"{label} inline / tritonclient, wall", *pair, "wall", wall, limit=limit),
+        Target(f"{label} inline / tritonclient, client CPU", *pair, "cpu", cpu, limit=limit),
     ]
 
 
 def _default(protocol: str, wall: float, cpu: float) -> list[Target]:
     label = {"http": "HTTP", "grpc": "gRPC"}[protocol]
     pair = f"ours-{protocol}", f"tritonclient-{protocol}"
-    large = {IMAGE: 0.15, BATCH: 0.10}
+    title, large = f"{label} by default / tritonclient", {IMAGE: 0.15, BATCH: 0.10}
+    limit = f"limit-{protocol}"
     return [
-        Target(f"{label} by default / tritonclient, wall", *pair, "wall", {16: wall, **large}),
-        Target(f"{label} by default / tritonclient, client CPU", *pair, "cpu", {16: cpu}),
+        Target(f"{title}, wall", *pair, "wall", {16: wall}, limit=limit),
+        # What is large goes through shared memory, which the limits do not.
+        Target(f"{title}, wall", *pair, "wall", large),
+        Target(f"{title}, client CPU", *pair, "cpu", {16: cpu}, limit=limit),
     ]
 
 
@@ -107,6 +115,7 @@ TARGETS = (
         "perf-analyzer-http",
         "wall",
         {16: 1.0, 65536: 1.0, IMAGE: 1.0, BATCH: 1.0},
+        limit="limit-http",
     ),
     Target(
         "gRPC inline / perf_analyzer, wall",
@@ -114,6 +123,7 @@ TARGETS = (
         "perf-analyzer-grpc",
         "wall",
         {IMAGE: 1.25, BATCH: 1.25},
+        limit="limit-grpc",
     ),
 )
 
@@ -133,7 +143,9 @@ def judge(target: Target, payload: int, results: Results) -> Verdict | None:
         return None
     bound = target.bounds[payload]
     met = reached.value >= bound if target.metric == "rate" else reached.value <= bound
-    return Verdict(target, payload, bound, reached, met)
+    limit = results.get((cell, target.limit))
+    of_limit = None if limit is None else ratio(ours, limit, target.metric)
+    return Verdict(target, payload, bound, reached, met, of_limit)
 
 
 def _itself(ours: Figures, metric: Metric) -> Ratio | None:

@@ -11,7 +11,7 @@ import pytest
 from tests.benchmarks.clients import Addresses
 from tests.benchmarks.commands import Cell, Command, Measurement, Reply
 from tests.benchmarks.contenders import BY_NAME, Contender
-from tests.benchmarks.driver import Worker, measure_rounds
+from tests.benchmarks.driver import Worker, measure_rounds, takes_part
 from tests.benchmarks.plan import Plan
 
 CELL = Cell("echo", 16)
@@ -45,6 +45,13 @@ def test_a_client_of_the_server_is_measured_in_every_round_of_its_cells() -> Non
 def test_who_runs_models_itself_is_asked_for_the_model_in_a_file_alone() -> None:
     commands = asked({"onnxruntime": 0.1})["onnxruntime"]
     assert [command.cell.model for command in commands] == ["tiny"] * PLAN.rounds
+
+
+def test_a_limit_is_measured_with_one_caller_alone() -> None:
+    limit = BY_NAME["limit-http"]
+    assert takes_part(limit, Cell("echo", 16))
+    assert not takes_part(limit, Cell("echo", 16, 8))
+    assert not takes_part(limit, Cell("tiny", 16))
 
 
 def test_what_takes_too_long_is_measured_once() -> None:

@@ -69,7 +69,7 @@ def test_what_was_not_measured_has_no_verdict() -> None:
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.title)
 def test_every_target_names_contenders_and_payloads_that_exist(target: object) -> None:
     found = next(one for one in TARGETS if one is target)
-    assert {found.ours, found.theirs} - {""} <= BY_NAME.keys()
+    assert {found.ours, found.theirs, found.limit} - {""} <= BY_NAME.keys()
     assert set(found.bounds) <= PAYLOADS.keys()
 
 
@@ -117,12 +117,38 @@ def test_the_report_has_what_was_measured_and_nothing_else() -> None:
     assert "2026-01-02; A CPU, 2 cores" in text
     assert "numpy 1.26.4" in text
     assert (
-        "| HTTP inline / tritonclient, wall | 4.9 MB | 0.40 | 0.50 | 0.50 to 0.50 | **no** |"
+        "| HTTP inline / tritonclient, wall | 4.9 MB | 0.40 | 0.50 | 0.50 to 0.50 | **no** |  |"
         in text
     )
     assert "| echo | 4.9 MB | 1 | **10 ms** | 20 ms | 40 ms | yes, 0.25 |" in text
     assert "| echo | 4.9 MB | 1 | **5.0** |  |  |  |" in text
     assert "gRPC:" not in text
+
+
+def test_a_limit_is_no_rival_and_stands_beside_a_target_that_is_missed() -> None:
+    cell = Cell("echo", IMAGE)
+    results = {
+        (cell, "ours-http-inline"): figures(0.020),
+        (cell, "tritonclient-http"): figures(0.040),
+        (cell, "limit-http"): figures(0.016),
+    }
+    text = render(Plan((cell,), (), rounds=3), results, MACHINE)
+    assert "0.50 to 0.50 | **no** | 1.25 of a bare socket |" in text
+    assert "| bare socket | echo | 4.9 MB | 16 ms | 20 ms | 1.25 | 1.25 to 1.25 | 8 ms |" in text
+    assert "| echo | 4.9 MB | 1 | **20 ms** | 40 ms | yes, 0.50 |" in text
+
+
+def test_a_target_that_is_met_needs_no_limit() -> None:
+    cell = Cell("echo", 16)
+    results = {
+        (cell, "ours-http-inline"): figures(0.010),
+        (cell, "tritonclient-http"): figures(0.040),
+        (cell, "limit-http"): figures(0.008),
+    }
+    text = render(Plan((cell,), (), rounds=3), results, MACHINE)
+    assert (
+        "| HTTP inline / tritonclient, wall | 16 B | 0.75 | 0.25 | 0.25 to 0.25 | yes |  |" in text
+    )
 
 
 def test_a_line_of_the_picture_has_the_figures_over_those_of_tritonclient() -> None:
