@@ -22,7 +22,12 @@ extensions = [
     "options_table",
 ]
 # What the benchmark writes is a part of its page, not a page.
-exclude_patterns = ["_build", "_ext", "explanation/benchmarks-results.md"]
+exclude_patterns = [
+    "_build",
+    "_ext",
+    "explanation/benchmarks-results.md",
+    "explanation/where-the-time-goes-results.md",
+]
 nitpicky = True
 _BUILTIN_NAMES = """
     Any Array ArrayLike Callable Coerce Iterable Mapping NDArray ParameterValue Registration Self

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks import picture, report
+from tests.benchmarks import picture, report, resilience
 from tests.benchmarks.driver import run
+from tests.benchmarks.machine import one_line
 from tests.benchmarks.perf_analyzer import VARIABLE
 from tests.benchmarks.plan import FULL, QUICK
 from tests.servers import environment
@@ -23,6 +24,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="see that it runs; no figures to keep")
     parser.add_argument("--table", type=Path, help="the Markdown file to write (standard output)")
+    parser.add_argument(
+        "--resilience", type=Path, help="the page on failover to write (its figures are not taken)"
+    )
     parser.add_argument("--picture", type=Path, help="the .svg or .png to draw (none)")
     parser.add_argument(
         "--date",
@@ -39,6 +43,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the benchmark as the arguments say."""
     chosen = parse(arguments)
@@ -47,12 +55,16 @@ def main(arguments: Sequence[str]) -> None:
         environment.find_or_build(),
         chosen.date.isoformat(),
         perf_analyzer=chosen.perf_analyzer,
-        tell=lambda line: sys.stderr.write(f"{line}\n"),
+        tell=_tell,
     )
     text = report.render(result.plan, result.figures, result.machine)
     if chosen.picture is not None:
         picture.draw(result.figures, chosen.picture)
         text = f"![{_CAPTION}]({chosen.picture.name})\n\n{text}"
+    if chosen.resilience is not None:
+        found = resilience.run(quick=chosen.quick, tell=_tell)
+        page = resilience.render(found, one_line(chosen.date.isoformat()))
+        chosen.resilience.write_text(page, encoding="utf-8")
     if chosen.table is None:
         sys.stdout.write(text)
     else:

@@ -55,3 +55,13 @@ def describe(
         server=server,
         versions=versions,
     )
+
+
+def one_line(date: str) -> str:
+    """This machine in one sentence, for figures that no peer stands beside."""
+    cpu, cores = parse_cpu(Path("/proc/cpuinfo").read_text()), len(os.sched_getaffinity(0))
+    return (
+        f"Taken on {date}; {cpu}, {cores} cores, for server and client together; "
+        f"{platform.system()} {platform.release()}; load average at the end: "
+        f"{os.getloadavg()[0]:.2f}."
+    )
