@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks import picture, report, resilience
+from tests.benchmarks import findings, picture, report, resilience
 from tests.benchmarks.driver import run
 from tests.benchmarks.machine import one_line
 from tests.benchmarks.perf_analyzer import VARIABLE
@@ -25,7 +25,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="see that it runs; no figures to keep")
     parser.add_argument("--table", type=Path, help="the Markdown file to write (standard output)")
     parser.add_argument(
-        "--resilience", type=Path, help="the page on failover to write (its figures are not taken)"
+        "--resilience", type=Path, help="the page on failover to write (none is taken)"
     )
     parser.add_argument("--picture", type=Path, help="the .svg or .png to draw (none)")
     parser.add_argument(
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         text = f"![{_CAPTION}]({chosen.picture.name})\n\n{text}"
     if chosen.resilience is not None:
         found = resilience.run(quick=chosen.quick, tell=_tell)
-        page = resilience.render(found, one_line(chosen.date.isoformat()))
+        page = findings.render(found, one_line(chosen.date.isoformat()))
         chosen.resilience.write_text(page, encoding="utf-8")
     if chosen.table is None:
         sys.stdout.write(text)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
-import gc
 import sys
 import tempfile
 import threading
@@ -21,43 +20,16 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-import psutil
 
 import infer_backends as ib
 from infer_backends import plugin
-from infer_backends_triton import _regions
+from tests.benchmarks.findings import Belongings, Found, added, left, render
 from tests.benchmarks.machine import one_line
-from tests.benchmarks.report import table
 from tests.faults.servers import Server, wait_until, write_onnx
 from tests.servers import environment
 
 _X = np.arange(4, dtype=np.float32)
 _PERIOD = 0.2  # seconds between probes, in the figures that wait for one
-_INTRODUCTION = """\
-# What failover costs
-
-Written by `python -m tests.benchmarks.resilience`, a part of `tox -e bench`. A real Triton over HTTP comes
-first, the same model as a file second; `probe_period` is 0.2 s where a figure waits for probes. What is
-added to a call is the difference of two medians of calls that take turns.
-"""
-_HEAD = "figure", "target", "measured", "met"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One figure.
-
-    Attributes:
-        title: What it is of.
-        target: What it has to be, in words.
-        measured: What it was, in words.
-        met: Whether that is enough; None where it could not be measured.
-    """
-
-    title: str
-    target: str
-    measured: str
-    met: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +211,6 @@ def healthy_in_memory(stage: Stage) -> Found:
     return added("a healthy backend in memory with a fallback, over none", more, 5e-6)
 
 
-def added(title: str, more: float, limit: float) -> Found:
-    """A figure of time that something adds to a call at the median."""
-    text = f"+ {limit * 1e6:.0f} µs at the median"
-    return Found(title, text, f"{more * 1e6:+.1f} µs", more <= limit)
-
-
 def probes(stage: Stage) -> Found:
     """A server comes back while many threads call: how many ask whether it is there."""
     with ib.open_model(stage.pair, probe_period=_PERIOD) as model:
@@ -300,35 +266,6 @@ def traffic_back(stage: Stage) -> Found:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Belongings:
-    """How many threads, descriptors, regions and children this process has."""
-
-    threads: int
-    descriptors: int
-    regions: int
-    children: int
-
-    @classmethod
-    def now(cls) -> Belongings:
-        """Those of now, without the server's."""
-        gc.collect()
-        return cls(
-            threading.active_count(),
-            len(list(Path("/proc/self/fd").iterdir())),
-            len(list(_regions.FOLDER.glob(f"{_regions.PREFIX}*"))),
-            len(psutil.Process().children()),
-        )
-
-
-def left(before: Belongings, after: Belongings) -> Found:
-    """What is there at the end that was not there at the beginning."""
-    names = ("threads", "descriptors", "regions", "children")
-    more = {name: getattr(after, name) - getattr(before, name) for name in names}
-    text = ", ".join(f"{count:+d} {name}" for name, count in more.items())
-    return Found("left when all models are closed", "nothing", text, max(more.values()) <= 0)
-
-
 FIGURES: tuple[Callable[[Stage], Found], ...] = (
     restarts,
     first_call_after_a_kill,
@@ -380,13 +317,6 @@ def run(
             tell(figure.__name__)
             found.append(attempt(figure, stage))
         return (*found, left(before, Belongings.now()))
-
-
-def render(found: Sequence[Found], taken: str) -> str:
-    """The figures as a page in Markdown; ``taken`` says when, and on what."""
-    words = {True: "yes", False: "**no**", None: "not measured"}
-    rows = [[one.title, one.target, one.measured, words[one.met]] for one in found]
-    return f"{_INTRODUCTION}\n{taken}\n\n{table(_HEAD, rows)}\n"
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -6,17 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.resilience import (
-    Belongings,
-    Found,
-    Stage,
-    added,
-    apart,
-    attempt,
-    left,
-    render,
-    run,
-)
+from tests.benchmarks.findings import Belongings, Found, added, left, render
+from tests.benchmarks.resilience import Stage, apart, attempt, run
 
 
 class _Nobody:
