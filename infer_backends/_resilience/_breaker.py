@@ -64,6 +64,7 @@ class Breaker:
         calls: How many calls were made.
         failures: How many of them found the endpoint unavailable.
         free: The leave that everybody gets, without a lock; None while not everybody does.
+        news: The transitions that nobody was told of yet, oldest first; who tells takes them out.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Breaker:
         self.since = clock()
         self.calls = 0
         self.failures = 0
+        self.news: deque[Transition] = deque()
         self._generation = 0
         self.free: Permit | None = None
         self._trial: Permit | None = None
@@ -223,6 +225,7 @@ class Breaker:
 
     def _to(self, state: MemberState, reason: str) -> Transition:
         transition = Transition(self.state, state, reason)
+        self.news.append(transition)
         self.state = state
         self.since = self._clock()
         self._generation += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from copy import copy
@@ -80,6 +81,7 @@ class Endpoint:
         self._last_error: InferError | None = None
         self._loaded = False
         self._closed = False
+        self._telling = threading.Lock()
         _ENDPOINTS.add(self)
 
     # What a call does ------------------------------------------------------------------------
@@ -237,7 +239,9 @@ class Endpoint:
         self._name = agreed.name
         self._loaded = state is MemberState.READY
         transition = self.breaker.shut(state, reason)
-        if state is not MemberState.UNOPENED:
+        if state is MemberState.UNOPENED:
+            self.breaker.news.clear()
+        else:
             self._announce(transition)
 
     def failed_to_open(self, error: InferError) -> None:
@@ -302,9 +306,19 @@ class Endpoint:
             )
 
     def _announce(self, transition: Transition | None) -> None:
-        """Say that the state has changed, and probe if that is what it needs now."""
-        if transition is None:
-            return
+        """Say that the state has changed, and probe if that is what it needs now.
+
+        In the order in which it changed: where several threads are at it, one tells all.
+        """
+        news, telling = self.breaker.news, self._telling
+        while transition is not None and news and telling.acquire(blocking=False):
+            try:
+                while news:
+                    self._tell(news.popleft())
+            finally:
+                telling.release()
+
+    def _tell(self, transition: Transition) -> None:
         level = logging.INFO if transition.after is MemberState.READY else logging.WARNING
         logger.log(level, "%s is %s: %s", self.url, transition.after, transition.reason)
         if self._policy.observers:
@@ -363,6 +377,7 @@ class Endpoint:
     def reset_in_child(self) -> None:
         """Forget the threads that were at it: they do not exist in a forked child."""
         self.breaker.reset_in_child()
+        self._telling = threading.Lock()
 
 
 _PROBED = frozenset({MemberState.SUSPECT, MemberState.DOWN, MemberState.EXCLUDED})

@@ -406,3 +406,21 @@ def test_a_model_that_is_collected_without_being_closed_leaves_no_thread(
     del both
     gc.collect()
     until(lambda: not threads())
+
+
+def test_transitions_are_told_in_the_order_in_which_they_happened(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = pair()
+    both = opening(first, second)
+    breaker, announce = both.endpoints[0].breaker, both.endpoints[0]._announce
+    with caplog.at_level(logging.INFO, "infer_backends"):
+        down = breaker.shut(MemberState.DOWN, "refused")
+        recovering = breaker.recover("it is ready")
+        # Another thread was faster.
+        announce(recovering)
+        announce(down)
+    assert [r.getMessage() for r in caplog.records] == [
+        "fake://first/m is down: refused",
+        "fake://first/m is recovering: it is ready",
+    ]
