@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +27,7 @@ from infer_backends._tensors import DataType
 from infer_backends.testing._reference import REFERENCE_MODELS
 
 IMAGE = np.arange(6, dtype=np.float32).reshape(2, 3)
-CODES = np.array([1, -(2**63)], np.int64)
+CODES = np.array([1, -(2**31)], np.int64)
 WRONG_INPUTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "no input": ((), {}),
     "too few": ((IMAGE,), {}),
@@ -80,9 +80,26 @@ class BackendContract:
     Attributes:
         unsupported: The names of the reference models that this backend cannot serve; opening
             one has to raise ``UnsupportedOperation``.
+        refused: Elements that the runtime could not keep as they are, by datatype: those of
+            :meth:`values` that a call has to refuse with ``InvalidInput``. A runtime that
+            computes in 32 bits names the extremes of INT64, for example.
+        survives_fork: Whether an open model can be called in a forked child. If not, such a call
+            has to raise ``UnsupportedOperation``, at once.
     """
 
     unsupported: ClassVar[frozenset[str]] = frozenset()
+    refused: ClassVar[Mapping[DataType, Collection[object]]] = {}
+    survives_fork: ClassVar[bool] = True
+
+    def values(self, dtype: DataType) -> Array:
+        """A 2 x 3 array with the extremes of a datatype, the last accepted one for a refused."""
+        array = values(dtype)
+        refused = self.refused.get(dtype, ())
+        accepted = [element for element in array.ravel().tolist() if element not in refused]
+        for index, element in enumerate(array.ravel().tolist()):
+            if element in refused:
+                array.flat[index] = accepted[-1]
+        return array
 
     @pytest.fixture
     def reference_url(self) -> Callable[[str], str]:
@@ -123,8 +140,23 @@ class BackendContract:
         if model is None:
             return
         assert [spec.dtype for spec in model.metadata.inputs] == [dtype]
-        for array in (values(dtype), values(dtype)[:0], values(dtype)[:, :0], values(dtype)[:1]):
-            assert_same(model(array), array)
+        array = self.values(dtype)
+        for part in (array, array[:0], array[:, :0], array[:1]):
+            assert_same(model(part), part)
+
+    def test_values_that_the_runtime_cannot_keep_are_refused(
+        self, identity: tuple[Model | None, DataType]
+    ) -> None:
+        model, dtype = identity
+        if model is None:
+            return
+        kept = self.values(dtype)
+        for element in self.refused.get(dtype, ()):
+            array = kept.copy()
+            array[1, 1] = element
+            with pytest.raises(InvalidInput):
+                model(array)
+        assert_same(model(kept), kept)
 
     def test_strides_and_byte_order_do_not_matter(
         self, identity: tuple[Model | None, DataType]
@@ -132,7 +164,7 @@ class BackendContract:
         model, dtype = identity
         if model is None:
             return
-        array = values(dtype)
+        array = self.values(dtype)
         variants = [array.T, array[:, ::-1], np.asfortranarray(array)]
         if dtype not in {DataType.BYTES, DataType.BF16}:
             variants.append(array.astype(array.dtype.newbyteorder(">")))
@@ -143,7 +175,7 @@ class BackendContract:
         model, dtype = identity
         if model is None:
             return
-        array = values(dtype)
+        array = self.values(dtype)
         before = array.copy()
         first, second = model(array), model(array)
         for output in (first, second):
@@ -243,12 +275,14 @@ class BackendContract:
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
     def test_a_model_works_in_a_forked_child(self, mixed: Model) -> None:
         mixed(IMAGE, CODES)
-        child = multiprocessing.get_context("fork").Process(target=_call_in_child, args=(mixed,))
+        child = multiprocessing.get_context("fork").Process(
+            target=_call_in_child, args=(mixed, self.survives_fork)
+        )
         child.start()
         child.join(30)
         alive = child.is_alive()
         child.kill()
-        assert not alive, "a call in a forked child hangs: reconnect, or reload, in the child"
+        assert not alive, "a call in a forked child hangs: reconnect or reload there, or refuse"
         assert child.exitcode == 0
         np.testing.assert_array_equal(mixed(IMAGE, CODES)[1], CODES)
 
@@ -261,5 +295,9 @@ class BackendContract:
             model(IMAGE, CODES)
 
 
-def _call_in_child(model: Model) -> None:
+def _call_in_child(model: Model, survives: bool) -> None:
+    if not survives:
+        with pytest.raises(UnsupportedOperation):
+            model(IMAGE, CODES)
+        return
     np.testing.assert_array_equal(model(IMAGE, CODES)[0], IMAGE * 2)
