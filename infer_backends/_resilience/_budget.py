@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 #: What a member of unknown speed is left, as a part of the time and in seconds.
 SHARE, LEAST = 0.25, 0.25
 #: What a member of known speed is left at least, in seconds: schedulers are not exact.
 LEAST_MEASURED = 0.05
 
 
-def reserve(remaining: float, members: Iterable[float | None]) -> float:
+def reserve(remaining: float, known: float, unknown: int) -> float:
     """The seconds that an attempt leaves to the members which would be asked after it.
 
     Args:
         remaining: The time that the call has left, in seconds.
-        members: For each of them, how long it was measured to take; None when it is not known.
+        known: What those of them need whose speed is known, together; see :func:`need`.
+        unknown: How many there are whose speed is not known.
 
     Returns:
-        The sum of what they need, and never more than half of the time.
+        What they need, and never more than half of the time.
     """
-    needed = 0.0
-    for measured in members:
-        needed += (
-            max(remaining * SHARE, LEAST) if measured is None else max(measured, LEAST_MEASURED)
-        )
-    return min(needed, remaining / 2)
+    kept = known
+    if unknown:
+        share = remaining * SHARE
+        kept += unknown * (max(LEAST, share))
+    half = remaining / 2
+    return min(half, kept)
+
+
+def need(measured: float) -> float:
+    """The seconds to leave to a member that was measured to answer within ``measured``."""
+    return max(measured, LEAST_MEASURED)
 
 
 class RetryBudget:

@@ -72,6 +72,7 @@ class Endpoint:
         self.breaker = Breaker(policy.clock, policy.random)
         self.latency = Latency()
         self._policy = policy
+        self._clock = policy.clock
         self._name = ""
         self._likeness: Likeness | None = None
         self._prober = Prober(self._probe, "infer-backends-probe")
@@ -101,7 +102,7 @@ class Endpoint:
             MetadataMismatch: It has become another model, and is not asked any more.
             InferError: What it said.
         """
-        clock = self._policy.clock
+        clock = self._clock
         started = clock()
         try:
             if not self._loaded:

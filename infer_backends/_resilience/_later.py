@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from infer_backends._deadline import Clock, Deadline
-from infer_backends._resilience._budget import reserve
+from infer_backends._resilience._budget import need, reserve
 from infer_backends._resilience._endpoint import Endpoint
 from infer_backends._resilience._replicas import Replicas
 
@@ -21,13 +21,15 @@ class Later:
         clock: The monotonic clock.
     """
 
-    __slots__ = ("_again", "_begin", "_clock", "_members", "_needs")
+    __slots__ = ("_again", "_anybody", "_begin", "_clock", "_known", "_members", "_unknown")
 
     def __init__(self, members: Sequence[Replicas], clock: Clock) -> None:
         self._members = tuple(members)
         self._clock = clock
         self._again = float("-inf")
-        self._needs: list[float | None] = []
+        self._anybody = False
+        self._known = 0.0
+        self._unknown = 0
         self._begin: Callable[[], None] | None = None
 
     def share(self, deadline: Deadline, now: float) -> Deadline | None:
@@ -41,10 +43,10 @@ class Later:
         """
         if now >= self._again:
             self._look(now)
-        if not self._needs:
+        if not self._anybody:
             return None
         remaining = deadline.remaining()
-        kept = reserve(remaining, self._needs)
+        kept = reserve(remaining, self._known, self._unknown)
         share = deadline.less(kept)
         if self._begin is not None:
             share = share.with_alarm((remaining - kept) / 2, self._begin)
@@ -53,7 +55,10 @@ class Later:
     def _look(self, now: float) -> None:
         left = [member for member in self._members if member.available]
         unopened = [one for member in left for one in member.endpoints if one.unopened]
-        self._needs = [member.needed() for member in left]
+        needs = [member.needed() for member in left]
+        self._anybody = bool(left)
+        self._known = sum(need(measured) for measured in needs if measured is not None)
+        self._unknown = needs.count(None)
         self._begin = _loader(unopened) if unopened else None
         self._again = now + _GOOD_FOR
 

@@ -97,7 +97,7 @@ class _Opening:
     def _share(self, endpoint: Endpoint, deadline: Deadline, later: int) -> Deadline:
         """How long to wait for an endpoint: not long, if the model may do without it."""
         remaining = deadline.remaining()
-        kept = reserve(remaining, [None] * later)
+        kept = reserve(remaining, 0.0, later)
         if (later or self._found) and not endpoint.contact.awaited:
             kept = max(kept, remaining - _PATIENCE)
         return deadline.less(kept)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from infer_backends._backend import InferRequest, InferResponse
-from infer_backends._deadline import Deadline
 from infer_backends._errors import (
     AllBackendsFailed,
     Attempt,
@@ -41,15 +40,17 @@ class Course:
     Attributes:
         members: As given.
         policy: As given.
+        clock: The monotonic clock.
         budget: How many retries there may be.
         later: For each member, those after it.
     """
 
-    __slots__ = ("budget", "later", "members", "policy")
+    __slots__ = ("budget", "clock", "later", "members", "policy")
 
     def __init__(self, members: Sequence[Replicas], policy: Policy) -> None:
         self.members = tuple(members)
         self.policy = policy
+        self.clock = policy.clock
         self.budget = RetryBudget()
         self.later = tuple(
             Later(self.members[position + 1 :], policy.clock) for position in range(len(members))
@@ -87,9 +88,18 @@ class Route:
                 continue
             endpoint, permit = found
             self._endpoint = endpoint
-            self._started = now = course.policy.clock()
+            self._started = now = course.clock()
             share = course.later[position].share(request.deadline, now)
-            return endpoint, permit, request if share is None else _within(share, request)
+            if share is not None:
+                request = InferRequest(
+                    request.inputs,
+                    request.outputs,
+                    share,
+                    request.request_id,
+                    request.parameters,
+                    request.headers,
+                )
+            return endpoint, permit, request
         for member in members:
             if any(endpoint in tried for endpoint in member.endpoints):
                 # Another of its replicas would be a retry, which was decided against.
@@ -97,7 +107,7 @@ class Route:
             found = member.admit_when_nobody_else_can()
             if found is not None:
                 self._endpoint = found[0]
-                self._started = course.policy.clock()
+                self._started = course.clock()
                 return *found, request
         return None
 
@@ -113,7 +123,7 @@ class Route:
         if not self._moves_on(error):
             error.attempts = (*self._attempts, *error.attempts)
             raise error
-        duration = self._course.policy.clock() - self._started
+        duration = self._course.clock() - self._started
         attempt = Attempt(endpoint.url, remembered(error), self._started, duration)
         self._attempts = (*self._attempts, attempt)
         self._tried = (*self._tried, endpoint)
@@ -158,7 +168,7 @@ class Route:
         attempts = list(self._attempts)
         expired = self._request.deadline.expired
         if not (attempts and expired):
-            now = self._course.policy.clock()
+            now = self._course.clock()
             attempts += [
                 Attempt(endpoint.url, _not_asked(endpoint), now, 0.0)
                 for member in self._course.members
@@ -166,17 +176,6 @@ class Route:
                 if endpoint not in self._tried
             ]
         return failure(attempts, expired=expired)
-
-
-def _within(deadline: Deadline, request: InferRequest) -> InferRequest:
-    return InferRequest(
-        request.inputs,
-        request.outputs,
-        deadline,
-        request.request_id,
-        request.parameters,
-        request.headers,
-    )
 
 
 def _not_asked(endpoint: Endpoint) -> InferError:

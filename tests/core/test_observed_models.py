@@ -48,12 +48,12 @@ def hosts() -> Iterator[Hosts]:
 
 def test_every_kind_of_event_of_an_outage_is_told(hosts: Hosts) -> None:
     told: list[Event] = []
-    ready = threading.Event()
+    recovering = threading.Event()
 
     def observe(event: Event) -> None:
         told.append(event)
-        if isinstance(event, ib.ProbeEvent) and event.ready:
-            ready.set()
+        if isinstance(event, ib.TransitionEvent) and event.after is ib.MemberState.RECOVERING:
+            recovering.set()
 
     with (
         ib.register_observer(observe),
@@ -65,7 +65,7 @@ def test_every_kind_of_event_of_an_outage_is_told(hosts: Hosts) -> None:
         for _ in range(6):
             model(X)
         hosts.down.clear()
-        assert ready.wait(10)
+        assert recovering.wait(10)
         for _ in range(3):
             model(X)
     attempts = [event for event in told if isinstance(event, ib.AttemptEvent)]
