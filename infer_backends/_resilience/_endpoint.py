@@ -320,7 +320,8 @@ class Endpoint:
                 telling.release()
 
     def _tell(self, transition: Transition) -> None:
-        level = logging.INFO if transition.after is MemberState.READY else logging.WARNING
+        needed = transition.before is MemberState.UNOPENED and transition.after is MemberState.READY
+        level = logging.INFO if needed else logging.WARNING
         logger.log(level, "%s is %s: %s", self.url, transition.after, transition.reason)
         if self._policy.observers:
             self._policy.observers.notify(

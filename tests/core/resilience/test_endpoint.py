@@ -193,7 +193,7 @@ def test_one_that_was_excluded_comes_back_when_it_is_the_same_model_again(
     assert doubted.both.states()[0] == "ready"
     assert [(r.levelname, r.getMessage().split(":")[2]) for r in caplog.records[1:]] == [
         ("WARNING", " it is ready; a few calls will show"),
-        ("INFO", " 3 calls in a row were answered"),
+        ("WARNING", " 3 calls in a row were answered"),
     ]
 
 

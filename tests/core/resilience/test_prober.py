@@ -31,6 +31,12 @@ class Owner:
         return self.delays.pop(0) if self.delays else None
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test waits for comes of what it does, not of the thread's looking again."""
+    monkeypatch.setattr(_prober, "_LOOK_AGAIN", NEVER)
+
+
 @pytest.fixture
 def owners() -> Iterator[list[Owner]]:
     made: list[Owner] = []
@@ -96,6 +102,8 @@ def test_a_wake_that_is_sooner_does_not_wait_for_what_was_due_later(owners: list
     owner = Owner()
     owners.append(owner)
     owner.prober.wake(NEVER)
+    condition = owner.prober._news._cond  # type: ignore[attr-defined]  # where it waits
+    until(lambda: condition._waiters)
     owner.prober.wake(0.0)
     until(lambda: owner.steps == 1)
 
