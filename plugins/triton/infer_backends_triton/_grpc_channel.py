@@ -7,6 +7,7 @@ resolved anew, and a peer that vanished without a word does not stay the only on
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Mapping
@@ -187,6 +188,12 @@ class GrpcConnection:
         return [link for link in self._links if link.generation != self._gate.generation]
 
     def _open(self) -> grpc.Channel:
+        if not _descriptors_left():
+            raise Unavailable(
+                f"there is no file descriptor left for a connection to {self._settings.url}: close "
+                "files, or raise the limit (ulimit -n)",
+                unprocessed=True,
+            )
         if self._credentials is None:
             channel = grpc.insecure_channel(self._target, self._options)
         else:
@@ -257,6 +264,20 @@ class GrpcConnection:
                 f"{self._settings.address} not its gRPC port?"
             )
         return None
+
+
+def _descriptors_left() -> bool:
+    """Whether a channel can be made: gRPC ends the process when it gets no descriptor for one."""
+    opened: list[int] = []
+    try:
+        for _ in range(2):
+            opened += os.pipe()
+    except OSError:
+        return False
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return True
 
 
 def receive_limit(settings: ConnectionSettings) -> int:
