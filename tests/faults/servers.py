@@ -120,7 +120,7 @@ class Server:
         os.kill(pid, signal.SIGSTOP)
         self._hung.append(pid)
         # Its threads stop one by one.
-        wait_until(lambda: _states(pid) <= {"T"})
+        wait_until(lambda: states_of_threads(pid) <= {"T"})
 
     def resume(self) -> None:
         """SIGCONT, after :meth:`hang`."""
@@ -188,7 +188,7 @@ class Server:
                 return exc.code
 
 
-def _states(pid: int) -> set[str]:
+def states_of_threads(pid: int) -> set[str]:
     """What the threads of a process are doing, as /proc has it."""
     stats = Path(f"/proc/{pid}/task").glob("*/stat")
     return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats}
