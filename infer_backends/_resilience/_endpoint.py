@@ -113,6 +113,8 @@ class Endpoint:
             likeness = self._likeness
             if likeness is not None and not likeness.of(response):
                 self._doubt(request.deadline)
+                # It is the model that it was, and does not keep to what it says of itself.
+                self._likeness = None
         except BaseException as exc:
             other = self._learn(exc, permit, started, request.deadline)
             if other is None:
@@ -367,6 +369,11 @@ class Endpoint:
             probes=self._probes,
             retry_in=None if next_probe is None else max(0.0, next_probe - now),
         )
+
+    def end_probing(self) -> None:
+        """Begin no more probes; does not wait for one that is under way."""
+        self._closed = True
+        self._prober.stop(0.0)
 
     def close(self) -> None:
         """Close it, and end what goes on in the background. May be called more than once."""

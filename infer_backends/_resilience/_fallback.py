@@ -94,4 +94,5 @@ class Fallback:
         with ExitStack() as closing:
             closing.callback(self._policy.observers.close, FAREWELL)
             for endpoint in self.members():
+                endpoint.end_probing()
                 closing.callback(endpoint.close)

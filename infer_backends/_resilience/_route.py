@@ -53,8 +53,14 @@ class Course:
         self.clock = policy.clock
         self.budget = RetryBudget()
         self.later = tuple(
-            Later(self.members[position + 1 :], policy.clock) for position in range(len(members))
+            Later(self._after(position), policy.clock) for position in range(len(members))
         )
+
+    def _after(self, position: int) -> tuple[Replicas, ...]:
+        """The members that would be asked after one of them; it may be one of its own replicas."""
+        after = self.members[position + 1 :]
+        last = self.members[-1]
+        return after or ((last,) if self.policy.idempotent and len(last.endpoints) > 1 else ())
 
 
 class Route:
@@ -183,8 +189,7 @@ def _not_asked(endpoint: Endpoint) -> InferError:
     reason = f"not asked: {status.state} for {status.since:.1f} s"
     last = status.last_error
     text = f"{reason} ({type(last).__name__}: {last})" if last is not None else reason
-    error: InferError
-    error = MetadataMismatch(text) if isinstance(last, MetadataMismatch) else Unavailable(text)
+    error = Unavailable(text)
     error.__cause__ = last
     return error
 

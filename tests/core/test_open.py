@@ -200,6 +200,16 @@ def test_a_call_that_may_have_been_worked_on_goes_nowhere_else(plugin: Plugin) -
         }
 
 
+@pytest.mark.parametrize(("idempotent", "share"), [("true", 7.5), ("false", 10)])
+def test_a_replica_leaves_time_to_another_where_a_call_may_be_sent_again(
+    plugin: Plugin, idempotent: str, share: float
+) -> None:
+    with open_model(f"fake://a/m?host=b&idempotent={idempotent}", timeout=10) as model:
+        model(X)
+    (given,) = [call.deadline for backend in plugin.backends for call in backend.requests]
+    assert share - 1 < given.remaining() <= share
+
+
 def test_when_nobody_can_be_reached_every_attempt_is_shown(plugin: Plugin) -> None:
     with pytest.raises(AllBackendsFailed) as caught:
         open_model("fake://down/m fake://down/n", timeout=5)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from infer_backends import (
+    AllBackendsFailed,
     DeadlineExceeded,
     InferError,
     InvalidInput,
@@ -86,6 +87,16 @@ def test_one_that_has_become_another_model_is_excluded_and_the_next_answers_the_
     assert len(doubted.backend.requests) == 1
 
 
+def test_when_the_others_are_down_one_that_is_excluded_is_not_what_the_call_failed_for() -> None:
+    doubted = Doubted()
+    doubted.backend.error, doubted.backend.now = InvalidInput("no such input"), OTHER
+    doubted.call()
+    doubted.second.backend.error = Unavailable("refused")
+    with pytest.raises(AllBackendsFailed, match="not asked: excluded") as caught:
+        doubted.call()
+    assert len(caught.value.attempts) == 2
+
+
 def test_the_attempt_says_that_it_is_another_model() -> None:
     doubted = Doubted()
     doubted.backend.error = InvalidInput("no such input")
@@ -107,7 +118,8 @@ def test_outputs_that_are_unlike_the_models_are_not_its_answer_if_it_is_another_
 def test_outputs_that_are_unlike_are_an_answer_if_it_says_it_is_the_same_model() -> None:
     doubted = Doubted()
     doubted.backend.answer = wide
-    assert doubted.call() == "fake://first/m"
+    assert [doubted.call() for _ in range(3)] == ["fake://first/m"] * 3
+    assert doubted.backend.described == 1
     assert doubted.both.states() == ["ready", "ready"]
 
 
