@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from infer_backends import DataType, TensorSpec
 from infer_backends.testing import REFERENCE_MODELS, ReferenceModel
 from infer_backends_triton._local import LocalTriton
 from tests.servers import repository
+from tests.servers.tls import tls_proxy
 
 ONNX_TYPES = {
     DataType.BOOL: TensorProto.BOOL,
@@ -72,22 +74,36 @@ def reference_triton(reference_folder: Path, triton_environment: Path) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def reference_url_over_tls(
-    reference_folder: Path, triton_environment: Path, tmp_path_factory: pytest.TempPathFactory
+def authority() -> trustme.CA:
+    """Who vouches for the servers of these tests."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_option(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The option of a URL that has that authority trusted, as answers spell it."""
+    ca = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    return f"ca={quote(str(ca), safe='')}"
+
+
+@pytest.fixture(scope="session")
+def reference_grpcs_url(
+    reference_folder: Path,
+    triton_environment: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    authority: trustme.CA,
+    ca_option: str,
 ) -> Iterator[Callable[[str], str]]:
     """The URLs of the reference models on real Tritons that speak gRPC over TLS."""
     folder = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
-    ca, cert, key = (folder / name for name in ("ca.pem", "server.pem", "server.key"))
-    authority.cert_pem.write_to_path(str(ca))
+    cert, key = folder / "server.pem", folder / "server.key"
     cert.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     certificate.private_key_pem.write_to_path(str(key))
     files = {path.stem: path for path in reference_folder.glob("*.onnx") if "bf16" not in path.name}
     bf16 = repository.write_repository(folder / "models", only=["identity_bf16"])
     flags = ["--grpc-use-ssl=1", f"--grpc-server-cert={cert}", f"--grpc-server-key={key}"]
-    # As answers spell it, which say who gave them.
-    quoted = quote(str(ca), safe="")
     with ExitStack() as servers:
         base, other = (
             servers.enter_context(
@@ -100,4 +116,19 @@ def reference_url_over_tls(
             ).grpc_url.replace("grpc://", "grpcs://")
             for models in (files, bf16)
         )
-        yield lambda name: f"{other if name == 'identity_bf16' else base}/{name}?ca={quoted}"
+        yield lambda name: f"{other if name == 'identity_bf16' else base}/{name}?{ca_option}"
+
+
+@pytest.fixture(scope="session")
+def reference_https_url(
+    reference_triton: LocalTriton, triton: LocalTriton, authority: trustme.CA, ca_option: str
+) -> Iterator[Callable[[str], str]]:
+    """The URLs of the reference models behind proxies that speak TLS: Triton's HTTP has none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with ExitStack() as proxies:
+        base, other = (
+            f"https://localhost:{proxies.enter_context(tls_proxy(server.ports.http, context))}"
+            for server in (reference_triton, triton)
+        )
+        yield lambda name: f"{other if name == 'identity_bf16' else base}/{name}?{ca_option}"

@@ -38,10 +38,16 @@ class TestTritonGRPC(BackendContract):
         return url_of(reference_triton.grpc_url, triton.grpc_url)
 
 
+class TestTritonHTTPS(BackendContract):
+    @pytest.fixture
+    def reference_url(self, reference_https_url: Callable[[str], str]) -> Callable[[str], str]:
+        return reference_https_url
+
+
 class TestTritonGRPCOverTLS(BackendContract):
     @pytest.fixture
-    def reference_url(self, reference_url_over_tls: Callable[[str], str]) -> Callable[[str], str]:
-        return reference_url_over_tls
+    def reference_url(self, reference_grpcs_url: Callable[[str], str]) -> Callable[[str], str]:
+        return reference_grpcs_url
 
 
 class SharedMemoryContract(BackendContract):
