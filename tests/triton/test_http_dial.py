@@ -22,6 +22,7 @@ from infer_backends.plugin import (
 from infer_backends_triton import _http_dial
 from infer_backends_triton._http_dial import dial, make_tls_context
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._waiting import Waiting, run
 from tests.triton.http_faults import default_options, echo, faulty_server, opened, reset
 
 
@@ -49,7 +50,7 @@ def test_the_next_address_is_tried_when_one_refuses(monkeypatch: pytest.MonkeyPa
 def test_a_name_without_an_address_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_http_dial, "_getaddrinfo", lambda *_: [])
     with pytest.raises(Unavailable, match="no address"):
-        dial(settings("http://none.example/m"), None, Deadline.after(5))
+        run(dial(settings("http://none.example/m"), None, Deadline.after(5)))
 
 
 def test_a_name_can_be_resolved_after_a_time_without_threads(
@@ -63,8 +64,8 @@ def test_a_name_can_be_resolved_after_a_time_without_threads(
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             with pytest.raises(Unavailable, match="no thread"):
-                dial(named, None, Deadline.after(5))
-        dial(named, None, Deadline.after(5)).close()
+                run(dial(named, None, Deadline.after(5)))
+        run(dial(named, None, Deadline.after(5))).close()
 
 
 def test_a_resolver_that_hangs_costs_its_bound_and_one_thread(
@@ -87,9 +88,9 @@ def test_a_resolver_that_hangs_costs_its_bound_and_one_thread(
     slow = settings("http://hangs.example/m", connect_timeout=0.05)
     for _ in range(3):
         with pytest.raises(Unavailable, match=r"resolving.*connect_timeout, 0\.05 s"):
-            dial(slow, None, Deadline.after(5))
+            run(dial(slow, None, Deadline.after(5)))
     with pytest.raises(DeadlineExceeded, match="resolving"):
-        dial(settings("http://hangs.example/m"), None, Deadline.after(0.05))
+        run(dial(settings("http://hangs.example/m"), None, Deadline.after(0.05)))
     waiting = resolvers()
     assert len(waiting) == 1
     release.set()
@@ -138,7 +139,7 @@ def test_a_handshake_that_comes_to_nothing_says_why(
     with listening(answer) as server:
         context = make_tls_context(server)
         with pytest.raises(kind, match=words) as caught:
-            dial(server, context, Deadline.after(5), known=known)
+            run(dial(server, context, Deadline.after(5), known=known))
     assert type(caught.value) is kind
     assert isinstance(caught.value.__cause__, OSError)
 
@@ -148,17 +149,20 @@ def test_a_handshake_does_not_begin_when_connecting_took_all_the_time(
 ) -> None:
     connect = _http_dial._connect
 
-    def connect_slowly(candidate: Any, timeout: float, bound: Any) -> socket.socket:
+    async def connect_slowly(
+        candidate: Any, timeout: float, bound: Any, waiting: Waiting
+    ) -> socket.socket:
+        sock = await connect(candidate, timeout, bound, waiting)
         threading.Event().wait(timeout)
-        return connect(candidate, timeout, bound)
+        return sock
 
     monkeypatch.setattr(_http_dial, "_connect", connect_slowly)
     with listening(lambda sock: None) as server:
         hasty = dataclasses.replace(server, connect_timeout=0.05)
         with pytest.raises(Unavailable, match="shaking hands"):
-            dial(hasty, make_tls_context(server), Deadline.after(5))
+            run(dial(hasty, make_tls_context(server), Deadline.after(5)))
 
 
 def test_a_deadline_that_has_passed_connects_to_nobody() -> None:
     with pytest.raises(DeadlineExceeded, match="connecting"):
-        dial(settings("http://127.0.0.1:1/m"), None, Deadline.after(0))
+        run(dial(settings("http://127.0.0.1:1/m"), None, Deadline.after(0)))

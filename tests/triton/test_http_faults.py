@@ -28,6 +28,7 @@ from infer_backends.plugin import (
 from infer_backends_triton._http_pool import ConnectionPool
 from infer_backends_triton._http_stream import Buffer
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._waiting import run
 from tests.triton.http_faults import (
     Answer,
     Request,
@@ -316,7 +317,7 @@ def one_connection(serve: Callable[[socket.socket], object]) -> Iterator[Connect
         thread = threading.Thread(target=accept, args=(listener,), daemon=True)
         thread.start()
         url = ModelURL.parse(f"http://127.0.0.1:{listener.getsockname()[1]}/m")
-        pool = ConnectionPool(ConnectionSettings.read(url, default_options()))
+        pool = ConnectionPool(ConnectionSettings.read(url, default_options()), None)
         try:
             yield pool
         finally:
@@ -334,7 +335,7 @@ def test_a_server_that_does_not_read_costs_the_deadline_and_no_more() -> None:
     stop = threading.Event()
     with one_connection(lambda sock: stop.wait(20)) as pool:
         with pytest.raises(DeadlineExceeded):
-            pool.exchange(BIG_REQUEST, Deadline.after(0.5), 1000, repeatable=False)
+            run(pool.exchange(BIG_REQUEST, Deadline.after(0.5), 1000, repeatable=False))
         stop.set()
 
 
@@ -347,7 +348,7 @@ def test_a_refusal_before_the_whole_request_was_sent_is_understood() -> None:
 
     with one_connection(refuse) as pool:
         try:
-            response = pool.exchange(BIG_REQUEST, Deadline.after(20), 1000, repeatable=False)
+            response = run(pool.exchange(BIG_REQUEST, Deadline.after(20), 1000, repeatable=False))
         except Unavailable:
             # The kernel may throw the refusal away with the connection.
             return

@@ -22,7 +22,8 @@ from infer_backends.plugin import (
     ProtocolError,
     Unavailable,
 )
-from infer_backends_triton._http_stream import make_stream
+from infer_backends_triton._http_stream import Stream
+from infer_backends_triton._waiting import BLOCKING, run
 from tests.triton.http_faults import (
     Request,
     a_request,
@@ -193,11 +194,11 @@ def test_an_array_belongs_to_its_caller_alone() -> None:
 def test_a_deadline_of_a_year_is_no_overflow() -> None:
     near, far = socket.socketpair()
     with far:
-        stream = make_stream(near)
+        stream = Stream(near, BLOCKING)
         try:
             far.sendall(b"ab")
             deadline = Deadline.after(365 * 86400.0)
-            assert stream.receive(deadline) == b"ab"
+            assert run(stream.receive(deadline)) == b"ab"
         finally:
             stream.close()
 
@@ -206,13 +207,13 @@ def test_what_comes_slowly_is_taken_before_much_of_it_is_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
         far, _ = listener.accept()
-    stream = make_stream(near)
+    stream = Stream(near, BLOCKING)
     try:
         with far:
             far.sendall(b"x" * 100_000)
             received = bytearray(1_000_000)
             with pytest.raises(TimeoutError):
-                stream.receive_into(memoryview(received), Deadline.after(1))
+                run(stream.receive_into(memoryview(received), Deadline.after(1)))
         assert received.startswith(b"x" * 100_000)
     finally:
         stream.close()

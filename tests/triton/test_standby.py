@@ -7,6 +7,7 @@ import os
 import signal
 import ssl
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -33,6 +34,7 @@ from infer_backends_triton import LocalTriton
 from infer_backends_triton._grpc_backend import GrpcBackend
 from infer_backends_triton._http_dial import dial
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._waiting import run
 from tests.conftest import Protocol
 from tests.servers import repository
 from tests.triton import http_faults
@@ -84,10 +86,21 @@ def hung(server: LocalTriton) -> Iterator[None]:
     pid = server.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + 30
+    # Its threads stop one by one.
+    while thread_states(pid) != {"T"}:
+        assert time.monotonic() < end
+        time.sleep(0.005)
     try:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def thread_states(pid: int) -> set[str]:
+    """What the system says of each thread of a process: ``T`` is stopped (proc_pid_stat(5))."""
+    stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {stat.rpartition(")")[2].split()[0] for stat in stats}
 
 
 def request(deadline: Deadline) -> InferRequest:
@@ -264,7 +277,7 @@ def test_a_connection_that_is_made_after_the_alarm_rang_is_used() -> None:
         bell = Bell(timeout=30, then=lambda: accepted.enter_context(listener.accept()[0]))
         url = ModelURL.parse(f"http://127.0.0.1:{listener.getsockname()[1]}/m")
         options = default_options(connect_timeout=25.0)
-        dial(ConnectionSettings.read(url, options), None, bell.deadline).close()
+        run(dial(ConnectionSettings.read(url, options), None, bell.deadline)).close()
     assert bell.rang_in_time
 
 

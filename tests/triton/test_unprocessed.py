@@ -21,6 +21,7 @@ from infer_backends.plugin import (
 from infer_backends_triton._http_pool import ConnectionPool
 from infer_backends_triton._settings import ConnectionSettings
 from infer_backends_triton._status import grpc_error, http_error
+from infer_backends_triton._waiting import run
 from tests.conftest import Protocol
 from tests.triton import grpc_fakes, http_faults
 from tests.triton.endpoints import black_hole, free_port, opened_at, silent_server
@@ -123,12 +124,12 @@ def test_a_request_of_which_a_piece_was_sent_before_is_never_said_to_be_unproces
         thread = threading.Thread(target=serve)
         thread.start()
         settings = ConnectionSettings.read(ModelURL.parse(url), http_faults.default_options())
-        pool = ConnectionPool(settings)
+        pool = ConnectionPool(settings, None)
         try:
             get: list[Any] = [b"GET / HTTP/1.1\r\n\r\n"]
-            pool.exchange(get, Deadline.after(10), 1000, repeatable=True)
+            run(pool.exchange(get, Deadline.after(10), 1000, repeatable=True))
             with pytest.raises(Unavailable) as caught:
-                pool.exchange(request, Deadline.after(10), 1000, repeatable=False)
+                run(pool.exchange(request, Deadline.after(10), 1000, repeatable=False))
         finally:
             pool.close()
             thread.join(10)

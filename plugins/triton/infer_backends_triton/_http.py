@@ -20,19 +20,14 @@ from infer_backends.plugin import (
 )
 from infer_backends_triton._codec import binary_only
 from infer_backends_triton._http_answers import AnswerReader
-from infer_backends_triton._http_client import HTTPClient, naming
-from infer_backends_triton._http_messages import (
-    HEADER_LENGTH,
-    choose_model,
-    model_path,
-    read_index,
-)
-from infer_backends_triton._http_requests import RequestWriter, begin_request
+from infer_backends_triton._http_client import HTTPClient, HTTPClients, ask
+from infer_backends_triton._http_messages import choose_model, model_path, read_index
+from infer_backends_triton._http_requests import RequestWriter
 from infer_backends_triton._http_stream import Buffer
-from infer_backends_triton._http_wire import parse_length
 from infer_backends_triton._settings import ConnectionSettings
 from infer_backends_triton._shared_http import HTTPSharedServer
 from infer_backends_triton._shared_memory import SharedMemory, share
+from infer_backends_triton._waiting import run
 
 
 class HTTPBackend:
@@ -42,7 +37,7 @@ class HTTPBackend:
         self,
         url: str,
         path: str,
-        server: HTTPClient,
+        clients: HTTPClients,
         metadata: ModelMetadata,
         *,
         extensions: frozenset[str] | None,
@@ -50,12 +45,13 @@ class HTTPBackend:
     ) -> None:
         self._url = url
         self._path = path
-        self._server = server
+        self._clients = clients
+        self._server = clients.blocking
         self._metadata = metadata
         self._extensions = extensions
         self._binary = binary
         self._infer_path = f"{path}/infer"
-        self._infer_head = server.render_head("POST", self._infer_path, {})
+        self._infer_head = self._server.render_head("POST", self._infer_path, {})
         self._writer = RequestWriter(metadata, self._infer_head, binary=binary)
         self._reader = AnswerReader(metadata, url)
         self._memory: SharedMemory | None = None
@@ -67,27 +63,28 @@ class HTTPBackend:
         Raises:
             InferError: Anything of the library's tree; see the table of errors.
         """
-        server = HTTPClient(ConnectionSettings.read(url, options))
+        clients = HTTPClients(ConnectionSettings.read(url, options))
         try:
-            return cls._open(url, server, options.deadline)
+            return run(cls._open(url, clients, options.deadline))
         except BaseException:
-            server.close()
+            clients.close()
             raise
 
     @classmethod
-    def _open(cls, url: ModelURL, server: HTTPClient, deadline: Deadline) -> HTTPBackend:
-        extensions = server.extensions(url.base_path, deadline)
+    async def _open(cls, url: ModelURL, clients: HTTPClients, deadline: Deadline) -> HTTPBackend:
+        server = clients.blocking
+        extensions = await server.extensions(url.base_path, deadline)
         model = url.model
         if model is None:
-            index = server.repository_index(url, deadline)
+            index = await server.repository_index(url, deadline)
             model = choose_model(index, url.location, url.version)
         path = model_path(url.base_path, model, url.version)
-        metadata, configured = server.model_metadata(path, extensions, deadline)
+        metadata, configured = await server.model_metadata(path, extensions, deadline)
         # A gateway may hide the server's own metadata; only Triton has configurations.
         binary = "binary_tensor_data" in extensions if extensions is not None else configured
         if not binary:
             _require_json_forms(metadata)
-        backend = cls(str(url), path, server, metadata, extensions=extensions, binary=binary)
+        backend = cls(str(url), path, clients, metadata, extensions=extensions, binary=binary)
         offered = binary and (extensions is None or "system_shared_memory" in extensions)
         backend._share(url, server, deadline, offered=offered)
         return backend
@@ -95,8 +92,13 @@ class HTTPBackend:
     def _share(
         self, url: ModelURL, server: HTTPClient, deadline: Deadline, *, offered: bool
     ) -> None:
-        ask = partial(_ask, server, self._infer_path, self._infer_head)
-        shared = HTTPSharedServer(ask, server, url.base_path, self._metadata, self._url)
+        shared = HTTPSharedServer(
+            partial(_ask, server, self._infer_path, self._infer_head),
+            _Control(server),
+            url.base_path,
+            self._metadata,
+            self._url,
+        )
         self._memory = share(
             self, shared, self._metadata, server.settings, self._url, deadline, offered=offered
         )
@@ -112,10 +114,20 @@ class HTTPBackend:
             return self._memory.infer(request, self._infer_inline)
         return self._infer_inline(request)
 
+    async def infer_async(self, request: InferRequest) -> InferResponse:
+        """Answer one request within its deadline, in the running event loop.
+
+        Cancelling the task closes the connection: HTTP has no other way to say it.
+        """
+        return await self._exchange(request, self._clients.here())
+
     def _infer_inline(self, request: InferRequest) -> InferResponse:
-        head = self._server.own_head(self._infer_path, request.headers)
+        return run(self._exchange(request, self._server))
+
+    async def _exchange(self, request: InferRequest, server: HTTPClient) -> InferResponse:
+        head = server.own_head(self._infer_path, request.headers)
         answer = self._reader.expect(request)
-        response = self._server.exchange(
+        response = await server.exchange(
             self._writer.write(request, head),
             request.deadline,
             landing=answer,
@@ -131,7 +143,7 @@ class HTTPBackend:
     def ready(self, deadline: Deadline) -> bool:
         """Whether the model would answer now; False too when the server cannot be reached."""
         try:
-            self._server.get(f"{self._path}/ready", deadline)
+            run(self._server.get(f"{self._path}/ready", deadline))
         except ModelClosed:
             raise
         except InferError:
@@ -140,7 +152,8 @@ class HTTPBackend:
 
     def describe(self, deadline: Deadline) -> ModelMetadata:
         """What the model says of itself now, which may differ after a reload."""
-        metadata, _ = self._server.model_metadata(self._path, self._extensions, deadline)
+        described = self._server.model_metadata(self._path, self._extensions, deadline)
+        metadata, _ = run(described)
         if not self._binary:
             _require_json_forms(metadata)
         return metadata
@@ -149,7 +162,11 @@ class HTTPBackend:
         """Close the connections; calls in flight fail. May be called more than once."""
         if self._memory is not None:
             self._memory.close()
-        self._server.close()
+        self._clients.close()
+
+    async def close_async(self) -> None:
+        """Close the connections of all loops, and of threads."""
+        self.close()
 
 
 def list_models(url: ModelURL, options: OpenOptions) -> list[Mapping[str, Any]]:
@@ -158,11 +175,25 @@ def list_models(url: ModelURL, options: OpenOptions) -> list[Mapping[str, Any]]:
     Raises:
         InvalidURL: The server has none, so the URL has to name the model.
     """
-    server = HTTPClient(ConnectionSettings.read(url, options))
+    clients = HTTPClients(ConnectionSettings.read(url, options))
     try:
-        return read_index(server.repository_index(url, options.deadline), url.location)
+        index = run(clients.blocking.repository_index(url, options.deadline))
+        return read_index(index, url.location)
     finally:
-        server.close()
+        clients.close()
+
+
+class _Control:
+    """Small requests to the server, by threads."""
+
+    def __init__(self, server: HTTPClient) -> None:
+        self._server = server
+
+    def get(self, path: str, deadline: Deadline) -> memoryview:
+        return run(self._server.get(path, deadline))
+
+    def post(self, path: str, body: bytes, deadline: Deadline) -> memoryview:
+        return run(self._server.post(path, body, deadline))
 
 
 def _ask(
@@ -173,24 +204,7 @@ def _ask(
     message: Mapping[str, Any],
     tensors: Sequence[Buffer],
 ) -> tuple[memoryview, int | None]:
-    """The body of the answer to a message, and the length of the JSON at its beginning.
-
-    Args:
-        server: Whom to ask.
-        path: The path to post to.
-        head: The request's head, where the call has no headers of its own.
-        request: The call.
-        message: The JSON object to send.
-        tensors: The bytes that follow it; none of them empty.
-    """
-    head = server.own_head(path, request.headers) or head
-    beginning = begin_request(head, message, sum(map(len, tensors)))
-    response = server.exchange([beginning, *tensors], request.deadline, headers=request.headers)
-    length = response.head.headers.get(HEADER_LENGTH)
-    if length is None:
-        return response.body, None
-    with naming(server.settings.url):
-        return response.body, parse_length(length, HEADER_LENGTH)
+    return run(ask(server, path, head, request, message, tensors))
 
 
 def _require_json_forms(metadata: ModelMetadata) -> None:

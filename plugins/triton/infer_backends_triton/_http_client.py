@@ -1,4 +1,4 @@
-"""Requests to one server over HTTP: heads, control messages, refusals turned into errors."""
+"""One server that speaks HTTP: requests to it, and its refusals turned into errors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from infer_backends.plugin import (
     Deadline,
     InferError,
+    InferRequest,
     InvalidInput,
     InvalidURL,
     ModelMetadata,
@@ -18,6 +19,7 @@ from infer_backends.plugin import (
     UnsupportedOperation,
 )
 from infer_backends_triton._http_connection import HTTPResponse, Landing
+from infer_backends_triton._http_dial import make_tls_context
 from infer_backends_triton._http_messages import (
     HEADER_LENGTH,
     parse_object,
@@ -25,14 +27,18 @@ from infer_backends_triton._http_messages import (
     server_path,
 )
 from infer_backends_triton._http_pool import ConnectionPool
+from infer_backends_triton._http_requests import begin_request
 from infer_backends_triton._http_stream import Buffer
-from infer_backends_triton._http_wire import render_head
+from infer_backends_triton._http_wire import parse_length, render_head
 from infer_backends_triton._metadata import read_metadata
+from infer_backends_triton._per_loop import PerLoop
 from infer_backends_triton._settings import ConnectionSettings, check_headers, secret_values
 from infer_backends_triton._status import error_message, http_error, is_of_broken_relay
 
 # What a server says of itself and its models is small; max_response_bytes is about tensors.
 _MAX_CONTROL_BYTES = 16 * 1024 * 1024
+#: How many connections one event loop may have; calls that find none wait for their turn.
+MAX_CONNECTIONS = 100
 # These say how a message is framed, which is not for callers to change.
 _FRAMING_HEADERS = frozenset(
     {
@@ -52,13 +58,62 @@ _FRAMING_HEADERS = frozenset(
 )
 
 
-class HTTPClient:
-    """Requests to one server: heads, control messages, and refusals turned into errors."""
+class HTTPClients:
+    """One server, as threads ask it and as each event loop does.
+
+    Args:
+        settings: Where the server is, and how to reach it.
+
+    Attributes:
+        blocking: For threads; its coroutines never suspend.
+
+    Raises:
+        InvalidURL: A header is not for callers, or a TLS file is not what its option says.
+    """
 
     def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+        self._context = make_tls_context(settings)
+        self.blocking = HTTPClient(settings, ConnectionPool(settings, self._context))
+        self._in_loops = PerLoop(self._in_loop, HTTPClient.close)
+
+    def here(self) -> HTTPClient:
+        """For the running event loop."""
+        return self._in_loops.here()
+
+    def _in_loop(self) -> HTTPClient:
+        from infer_backends_triton._waiting_loop import IN_LOOP, Slots
+
+        pool = ConnectionPool(
+            self._settings,
+            self._context,
+            IN_LOOP,
+            bound=Slots(MAX_CONNECTIONS),
+            max_idle=MAX_CONNECTIONS,
+        )
+        return HTTPClient(self._settings, pool)
+
+    def close(self) -> None:
+        """Close the connections of all."""
+        self._in_loops.close()
+        self.blocking.close()
+
+
+class HTTPClient:
+    """Requests to one server: heads, control messages, and refusals turned into errors.
+
+    Args:
+        settings: Where the server is, and how to reach it.
+        pool: What sends requests there.
+
+    Raises:
+        InvalidURL: A header is not for callers.
+    """
+
+    def __init__(self, settings: ConnectionSettings, pool: ConnectionPool) -> None:
         _refuse_framing(settings.headers, InvalidURL)
         self._settings = settings
-        self._pool = ConnectionPool(settings)
+        self._pool = pool
 
     @property
     def settings(self) -> ConnectionSettings:
@@ -92,7 +147,7 @@ class HTTPClient:
         check_headers(headers, InvalidInput)
         return self.render_head("POST", path, headers)
 
-    def exchange(
+    async def exchange(
         self,
         request: Sequence[Buffer],
         deadline: Deadline,
@@ -115,7 +170,7 @@ class HTTPClient:
         settings = self._settings
         if max_body is None:
             max_body = settings.max_response_bytes
-        response = self._pool.exchange(
+        response = await self._pool.exchange(
             request, deadline, max_body, repeatable=repeatable, landing=landing
         )
         if response.head.status == 200:
@@ -130,55 +185,63 @@ class HTTPClient:
             relay_broke=is_of_broken_relay(body),
         )
 
-    def get(self, path: str, deadline: Deadline) -> memoryview:
+    async def get(self, path: str, deadline: Deadline) -> memoryview:
         """The body of the answer to a GET."""
         request = [self.render_head("GET", path, {}) + b"\r\n"]
-        return self.exchange(request, deadline, max_body=_MAX_CONTROL_BYTES, repeatable=True).body
+        answer = await self.exchange(
+            request, deadline, max_body=_MAX_CONTROL_BYTES, repeatable=True
+        )
+        return answer.body
 
-    def post(self, path: str, body: bytes, deadline: Deadline) -> memoryview:
+    async def post(self, path: str, body: bytes, deadline: Deadline) -> memoryview:
         """The body of the answer to a POST of JSON."""
         head = self.render_head("POST", path, {"content-type": "application/json"})
         request = [b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)]
-        return self.exchange(request, deadline, max_body=_MAX_CONTROL_BYTES, repeatable=True).body
+        answer = await self.exchange(
+            request, deadline, max_body=_MAX_CONTROL_BYTES, repeatable=True
+        )
+        return answer.body
 
-    def extensions(self, base_path: Sequence[str], deadline: Deadline) -> frozenset[str] | None:
+    async def extensions(
+        self, base_path: Sequence[str], deadline: Deadline
+    ) -> frozenset[str] | None:
         """The server's protocol extensions; None where a gateway shows models only."""
         try:
-            described = self.get(server_path([*base_path, "v2"]), deadline)
+            described = await self.get(server_path([*base_path, "v2"]), deadline)
         except (ModelNotFound, UnsupportedOperation):
             return None
         with naming(self._settings.url):
             return read_extensions(described)
 
-    def repository_index(self, url: ModelURL, deadline: Deadline) -> memoryview:
+    async def repository_index(self, url: ModelURL, deadline: Deadline) -> memoryview:
         """What the server says of the models that it has, for a URL that names none."""
         path = server_path([*url.base_path, "v2", "repository", "index"])
         try:
-            return self.post(path, b"{}", deadline)
+            return await self.post(path, b"{}", deadline)
         except (ModelNotFound, UnsupportedOperation, InvalidInput) as exc:
             raise InvalidURL(
                 f"{url.location} names no model, and the server does not list those it has: write "
                 f"the model's name after the host"
             ) from exc
 
-    def model_metadata(
+    async def model_metadata(
         self, path: str, extensions: frozenset[str] | None, deadline: Deadline
     ) -> tuple[ModelMetadata, bool]:
         """What a model says of itself, and whether the server has its configuration."""
-        described = self.get(path, deadline)
-        config = self._model_config(path, extensions, deadline)
+        described = await self.get(path, deadline)
+        config = await self._model_config(path, extensions, deadline)
         with naming(self._settings.url):
             metadata = read_metadata(parse_object(described, "the model's metadata"), config)
         return metadata, config is not None
 
-    def _model_config(
+    async def _model_config(
         self, path: str, extensions: frozenset[str] | None, deadline: Deadline
     ) -> Mapping[str, Any] | None:
         """The model's configuration; None from a server that has none."""
         if extensions is not None and "model_configuration" not in extensions:
             return None
         try:
-            config = self.get(f"{path}/config", deadline)
+            config = await self.get(f"{path}/config", deadline)
             with naming(self._settings.url):
                 return parse_object(config, "the model's configuration")
         except (ModelNotFound, UnsupportedOperation, InvalidInput, ProtocolError):
@@ -198,6 +261,36 @@ def naming(url: str) -> Iterator[None]:
         yield
     except ProtocolError as exc:
         raise ProtocolError(f"{url}: {exc}") from exc
+
+
+async def ask(
+    server: HTTPClient,
+    path: str,
+    head: bytes,
+    request: InferRequest,
+    message: Mapping[str, Any],
+    tensors: Sequence[Buffer],
+) -> tuple[memoryview, int | None]:
+    """The body of the answer to a message, and the length of the JSON at its beginning.
+
+    Args:
+        server: Whom to ask.
+        path: The path to post to.
+        head: The request's head, where the call has no headers of its own.
+        request: The call.
+        message: The JSON object to send.
+        tensors: The bytes that follow it; none of them empty.
+    """
+    head = server.own_head(path, request.headers) or head
+    beginning = begin_request(head, message, sum(map(len, tensors)))
+    response = await server.exchange(
+        [beginning, *tensors], request.deadline, headers=request.headers
+    )
+    length = response.head.headers.get(HEADER_LENGTH)
+    if length is None:
+        return response.body, None
+    with naming(server.settings.url):
+        return response.body, parse_length(length, HEADER_LENGTH)
 
 
 def _refuse_framing(headers: Mapping[str, str], error: type[InferError]) -> None:

@@ -20,7 +20,7 @@ from infer_backends.plugin import (
     Unavailable,
 )
 from infer_backends_triton._http_dial import is_end_of_tls, tls_reason
-from infer_backends_triton._http_stream import Buffer, make_stream
+from infer_backends_triton._http_stream import Buffer, Stream
 from infer_backends_triton._http_wire import (
     ChunkedBody,
     ResponseHead,
@@ -29,6 +29,7 @@ from infer_backends_triton._http_wire import (
     parse_head,
     too_large,
 )
+from infer_backends_triton._waiting import Waiting
 
 _MAX_INTERIM_ANSWERS = 8
 # A refusal's body is only shown, and is cut there anyway.
@@ -90,8 +91,8 @@ class Connection:
         "reusable",
     )
 
-    def __init__(self, sock: socket.socket, url: str) -> None:
-        self._stream = make_stream(sock)
+    def __init__(self, sock: socket.socket, url: str, waiting: Waiting) -> None:
+        self._stream = Stream(sock, waiting)
         self._url = url
         self._received = bytearray()
         self.reusable = True
@@ -100,7 +101,7 @@ class Connection:
         self.idle_since = time.monotonic()
         self.idle_timeout: int | None = None
 
-    def exchange(
+    async def exchange(
         self,
         request: Sequence[Buffer],
         deadline: Deadline,
@@ -124,14 +125,14 @@ class Connection:
         self.reusable = self.answering = self.request_sent = False
         try:
             try:
-                self._stream.send(request, deadline)
+                await self._stream.send(request, deadline)
                 self.request_sent = True
             except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 # A server that refuses a large request answers first, and closes then; one that
                 # misses a client certificate says so only now.
-                if not self._receive_more(deadline):
+                if not await self._receive_more(deadline):
                     raise
-            return self._receive(deadline, max_body, landing)
+            return await self._receive(deadline, max_body, landing)
         except ProtocolError as exc:
             raise ProtocolError(f"{self._url}: {exc}") from exc
         except OSError as exc:
@@ -144,7 +145,7 @@ class Connection:
         return not self._stream.is_quiet()
 
     def interrupt(self) -> None:
-        """Make the thread that waits on this connection fail at once."""
+        """Make the one who waits on this connection fail at once."""
         self._stream.interrupt()
 
     def close(self) -> None:
@@ -152,9 +153,11 @@ class Connection:
         self.reusable = False
         self._stream.close()
 
-    def _receive(self, deadline: Deadline, max_body: int, landing: Landing | None) -> HTTPResponse:
+    async def _receive(
+        self, deadline: Deadline, max_body: int, landing: Landing | None
+    ) -> HTTPResponse:
         for _ in range(_MAX_INTERIM_ANSWERS):
-            head = self._receive_head(deadline)
+            head = await self._receive_head(deadline)
             if head.status >= 200:
                 break
             if head.status == 101:
@@ -163,19 +166,19 @@ class Connection:
             raise ProtocolError("there are interim answers without end")
         self.idle_timeout = head.idle_timeout
         if head.status == 200:
-            if landing is not None and self._land(landing, head, deadline, max_body):
+            if landing is not None and await self._land(landing, head, deadline, max_body):
                 return HTTPResponse(head, memoryview(b""), landed=True)
-            return HTTPResponse(head, self._receive_body(head, deadline, max_body))
+            return HTTPResponse(head, await self._receive_body(head, deadline, max_body))
         try:
-            return HTTPResponse(head, self._receive_body(head, deadline, _MAX_ERROR_BODY))
+            return HTTPResponse(head, await self._receive_body(head, deadline, _MAX_ERROR_BODY))
         except (ProtocolError, Unavailable, ConnectionError):
             # The status says what happened, with or without the explanation.
             self.reusable = False
             return HTTPResponse(head, memoryview(b""))
 
-    def _receive_head(self, deadline: Deadline) -> ResponseHead:
+    async def _receive_head(self, deadline: Deadline) -> ResponseHead:
         while (end := find_head_end(self._received)) < 0:
-            if self._receive_more(deadline):
+            if await self._receive_more(deadline):
                 continue
             if self._received and not self._received.startswith(b"HTTP/"[: len(self._received)]):
                 raise ProtocolError("the answer is not HTTP")
@@ -184,7 +187,7 @@ class Connection:
             raise Unavailable(f"{self._url} closed the connection without an answer")
         return parse_head(self._take_received(end))
 
-    def _land(
+    async def _land(
         self, landing: Landing, head: ResponseHead, deadline: Deadline, max_body: int
     ) -> bool:
         """Receive the body to where it goes, if that can be said; False with nothing done."""
@@ -198,26 +201,28 @@ class Connection:
         if len(self._received) >= prefix_length:
             prefix = self._take_received(prefix_length)
         else:
-            prefix = bytes(self._receive_exactly(prefix_length, deadline, max_body))
+            prefix = bytes(await self._receive_exactly(prefix_length, deadline, max_body))
         for view in landing.place(prefix, head.length - prefix_length):
-            self._fill(view, deadline)
+            await self._fill(view, deadline)
         self._finish(head)
         return True
 
-    def _receive_body(self, head: ResponseHead, deadline: Deadline, max_body: int) -> memoryview:
+    async def _receive_body(
+        self, head: ResponseHead, deadline: Deadline, max_body: int
+    ) -> memoryview:
         surplus = False
         if head.chunked:
             chunks = ChunkedBody(max_body)
             chunks.feed(self._take_received())
             while not chunks.complete:
-                if not self._receive_more(deadline):
+                if not await self._receive_more(deadline):
                     raise self._cut_short("body")
                 chunks.feed(self._take_received())
             body, surplus = memoryview(chunks.body), chunks.surplus
         elif head.length is not None:
-            body = self._receive_exactly(head.length, deadline, max_body)
+            body = await self._receive_exactly(head.length, deadline, max_body)
         else:
-            while len(self._received) <= max_body and self._receive_more(deadline):
+            while len(self._received) <= max_body and await self._receive_more(deadline):
                 pass
             if len(self._received) > max_body:
                 raise TooLarge(too_large(max_body))
@@ -232,7 +237,7 @@ class Connection:
         quiet = not surplus and not self._received
         self.reusable = head.keep_alive and quiet and self.request_sent and head.status < 500
 
-    def _receive_exactly(self, length: int, deadline: Deadline, max_body: int) -> memoryview:
+    async def _receive_exactly(self, length: int, deadline: Deadline, max_body: int) -> memoryview:
         if length > max_body:
             raise TooLarge(too_large(max_body))
         try:
@@ -240,10 +245,10 @@ class Connection:
             body = np.empty(length, np.uint8).data
         except MemoryError as exc:
             raise TooLarge(f"there is no memory for an answer of {length} bytes") from exc
-        self._fill(body, deadline)
+        await self._fill(body, deadline)
         return body
 
-    def _fill(self, view: memoryview, deadline: Deadline) -> None:
+    async def _fill(self, view: memoryview, deadline: Deadline) -> None:
         """Fill ``view`` with what was received already, and with what comes."""
         start = min(len(view), len(self._received))
         if start:
@@ -251,12 +256,12 @@ class Connection:
             del self._received[:start]
         if start < len(view):
             view = view[start:]
-            if self._stream.receive_into(view, deadline) < len(view):
+            if await self._stream.receive_into(view, deadline) < len(view):
                 raise self._cut_short("body")
 
-    def _receive_more(self, deadline: Deadline) -> bool:
+    async def _receive_more(self, deadline: Deadline) -> bool:
         """Take in what has arrived; False at the end of the connection."""
-        piece = self._stream.receive(deadline)
+        piece = await self._stream.receive(deadline)
         if not piece:
             return False
         self.answering = True

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import selectors
 import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from infer_backends.plugin import (
@@ -21,6 +21,7 @@ from infer_backends.plugin import (
     Unavailable,
 )
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._waiting import BLOCKING, Waiting
 
 _Address = tuple[Any, ...]
 _Candidate = tuple[int, _Address]
@@ -50,19 +51,21 @@ def make_tls_context(settings: ConnectionSettings) -> ssl.SSLContext | None:
     return context
 
 
-def dial(
+async def dial(
     settings: ConnectionSettings,
     context: ssl.SSLContext | None,
     deadline: Deadline,
+    waiting: Waiting = BLOCKING,
     *,
     known: bool = False,
 ) -> socket.socket:
-    """A connected socket, after the TLS handshake if there is one.
+    """A connected socket that does not block, after the TLS handshake if there is one.
 
     Args:
         settings: Whom to connect to.
         context: What TLS needs; None for a plain connection.
         deadline: When the call that needs the connection ends.
+        waiting: How to wait.
         known: Whether this server was reached before. If not, one that closes the connection
             during the TLS handshake is taken for one that does not speak TLS.
 
@@ -73,41 +76,49 @@ def dial(
             speak TLS.
     """
     try:
-        return _reach(settings, context, _Bound(settings, deadline), known)
+        return await _reach(settings, context, _Bound(settings, deadline), waiting, known)
     except InferError as error:
         # Of the request that needs the connection, not a byte was sent.
         error.unprocessed = True
         raise
 
 
-def _reach(
-    settings: ConnectionSettings, context: ssl.SSLContext | None, bound: _Bound, known: bool
+async def _reach(
+    settings: ConnectionSettings,
+    context: ssl.SSLContext | None,
+    bound: _Bound,
+    waiting: Waiting,
+    known: bool,
 ) -> socket.socket:
-    candidates = _resolve(settings, bound)
+    candidates = await _resolve(settings, bound, waiting)
     failure: InferError | None = None
     for tried, candidate in enumerate(candidates):
         # One address that swallows packets must not take the time of the others.
         share = bound.remaining() / (len(candidates) - tried)
         try:
-            sock = _connect(candidate, share, bound)
+            sock = await _connect(candidate, share, bound, waiting)
         except OSError as exc:
             failure = _connect_error(settings, exc, bound)
             failure.__cause__ = exc
             if bound.remaining() <= 0:
                 break
             continue
-        return sock if context is None else _handshake(sock, context, settings, bound, known)
+        if context is None:
+            return sock
+        return await _handshake(sock, context, settings, bound, waiting, known=known)
     raise failure or Unavailable(f"{settings.host!r} has no address")
 
 
-def resolve(settings: ConnectionSettings, deadline: Deadline) -> list[_Candidate]:
+async def resolve(
+    settings: ConnectionSettings, deadline: Deadline, waiting: Waiting
+) -> list[_Candidate]:
     """The family and the address of each place where the server may be.
 
     Raises:
         Unavailable: The name does not resolve, or not within the time for connecting.
         DeadlineExceeded: The call's own deadline came first.
     """
-    return _resolve(settings, _Bound(settings, deadline))
+    return await _resolve(settings, _Bound(settings, deadline), waiting)
 
 
 class _Bound:
@@ -132,9 +143,15 @@ class _Bound:
         return left
 
     def patience(self) -> float:
-        """How long to wait now, in seconds: what remains, or less if an alarm is due before."""
+        """How long to wait now, in seconds: what remains, or less if an alarm is due before.
+
+        Raises:
+            TimeoutError: No time is left.
+        """
         left = self.remaining()
-        if left > 0 and self._deadline.alarmed:
+        if left <= 0:
+            raise TimeoutError
+        if self._deadline.alarmed:
             left = min(left, self._deadline.patience(f"connecting to {self._settings.url}"))
         return left
 
@@ -147,64 +164,65 @@ class _Bound:
         )
 
 
-@dataclass(slots=True)
-class _Lookup:
-    """A name resolution under way: ``getaddrinfo`` cannot be told to stop."""
+_Lookup = Future[list[_Candidate]]
 
-    done: threading.Event = field(default_factory=threading.Event)
-    candidates: list[_Candidate] = field(default_factory=list)
-    failure: OSError | UnicodeError | None = None
-
-    def run(self, host: str, port: int, key: tuple[int, str, int]) -> None:
-        try:
-            self.candidates = _getaddrinfo(host, port, 0)
-        except (OSError, UnicodeError) as exc:
-            self.failure = exc
-        finally:
-            _lookups.pop(key, None)
-            self.done.set()
-
-
-# At most one thread for each name, however many callers wait and give up. By process, since a
-# child of fork has none of its parent's threads. Operations on a dict are atomic.
+# At most one thread for each name, however many callers wait and give up: ``getaddrinfo`` cannot
+# be told to stop. By process, since a child of fork has none of its parent's threads. Operations
+# on a dict are atomic.
 _lookups: dict[tuple[int, str, int], _Lookup] = {}
 
 
-def _resolve(settings: ConnectionSettings, bound: _Bound) -> list[_Candidate]:
+async def _resolve(
+    settings: ConnectionSettings, bound: _Bound, waiting: Waiting
+) -> list[_Candidate]:
     host, port = settings.host, settings.port
     try:
         return _getaddrinfo(host, port, socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         pass  # A name, not an address.
     key = (os.getpid(), host, port)
-    fresh = _Lookup()
+    fresh: _Lookup = Future()
     lookup = _lookups.setdefault(key, fresh)
     if lookup is fresh:
         _start(lookup, key)
-    while not lookup.done.is_set():
+
+    def patience() -> float:
         bound.require("resolving the name of")
-        lookup.done.wait(bound.patience())
-    if lookup.failure is not None:
+        return bound.patience()
+
+    await waiting.settled(lookup, patience)
+    failure = lookup.exception()
+    if failure is not None:
         raise Unavailable(
             f"the host name {host!r} of {settings.url} does not resolve: check its spelling, and "
             "the network"
-        ) from lookup.failure
-    return lookup.candidates
+        ) from failure
+    return lookup.result()
 
 
 def _start(lookup: _Lookup, key: tuple[int, str, int]) -> None:
-    _, host, port = key
     thread = threading.Thread(
-        target=lookup.run, args=(host, port, key), name=f"resolve {host}", daemon=True
+        target=_look_up, args=(lookup, key), name=f"resolve {key[1]}", daemon=True
     )
     try:
         thread.start()
     except RuntimeError as exc:
         # The system's limit. Nobody may wait for what was not begun.
         _lookups.pop(key, None)
-        lookup.failure = OSError(errno.EAGAIN, str(exc))
-        lookup.done.set()
-        raise Unavailable(f"there is no thread to resolve the host name {host!r}") from exc
+        lookup.set_exception(OSError(errno.EAGAIN, str(exc)))
+        raise Unavailable(f"there is no thread to resolve the host name {key[1]!r}") from exc
+
+
+def _look_up(lookup: _Lookup, key: tuple[int, str, int]) -> None:
+    _, host, port = key
+    try:
+        candidates = _getaddrinfo(host, port, 0)
+    except (OSError, UnicodeError) as exc:
+        _lookups.pop(key, None)
+        lookup.set_exception(exc)
+    else:
+        _lookups.pop(key, None)
+        lookup.set_result(candidates)
 
 
 def _getaddrinfo(host: str, port: int, flags: int) -> list[_Candidate]:
@@ -212,43 +230,45 @@ def _getaddrinfo(host: str, port: int, flags: int) -> list[_Candidate]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def _connect(candidate: _Candidate, timeout: float, bound: _Bound) -> socket.socket:
+async def _connect(
+    candidate: _Candidate, timeout: float, bound: _Bound, waiting: Waiting
+) -> socket.socket:
     family, address = candidate
     ends = time.monotonic() + timeout
+
+    def patience() -> float:
+        left = ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return min(left, bound.patience())
+
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Zero would mean "do not block".
-        sock.settimeout(max(min(timeout, bound.patience()), 0.001))
+        sock.setblocking(False)
         try:
             sock.connect(address)
-        except TimeoutError as exc:
-            if _is_of_the_system(exc):
-                raise
-            _await_connection(sock, ends, bound)
+        except BlockingIOError:
+            made = partial(_require_connected, sock)
+            await waiting.on(sock).until(made, patience, writing=True, at_once=False)
         # Requests are written in few large pieces; waiting for more only delays the last one.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError:
+    except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _is_of_the_system(exc: TimeoutError) -> bool:
-    """Whether it was the system that gave up, and not this side's patience that ended."""
-    return exc.errno is not None
-
-
-def _await_connection(sock: socket.socket, ends: float, bound: _Bound) -> None:
-    """Wait on for a connection that is being made."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(sock, selectors.EVENT_WRITE)
-        while (left := ends - time.monotonic()) > 0:
-            if selector.select(min(left, bound.patience())):
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if code:
-                    raise OSError(code, os.strerror(code))
-                return
-    raise TimeoutError
+def _require_connected(sock: socket.socket) -> None:
+    """Raise what came of connecting; ``BlockingIOError`` if that is not known yet."""
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+    try:
+        sock.getpeername()
+    except OSError as exc:
+        if exc.errno != errno.ENOTCONN:
+            raise
+        raise BlockingIOError from None
 
 
 def _connect_error(settings: ConnectionSettings, exc: OSError, bound: _Bound) -> InferError:
@@ -261,11 +281,13 @@ def _connect_error(settings: ConnectionSettings, exc: OSError, bound: _Bound) ->
     )
 
 
-def _handshake(
+async def _handshake(
     sock: socket.socket,
     context: ssl.SSLContext,
     settings: ConnectionSettings,
     bound: _Bound,
+    waiting: Waiting,
+    *,
     known: bool,
 ) -> ssl.SSLSocket:
     secure: socket.socket = sock
@@ -275,22 +297,15 @@ def _handshake(
             sock, server_hostname=settings.host.rstrip("."), do_handshake_on_connect=False
         )
         secure = wrapped
-        _shake_hands(wrapped, bound)
+        bound.patience()
+        await waiting.on(wrapped).until(wrapped.do_handshake, bound.patience)
     except OSError as exc:
         secure.close()
         raise _handshake_error(settings, exc, bound, known) from exc
+    except BaseException:
+        secure.close()
+        raise
     return wrapped
-
-
-def _shake_hands(sock: ssl.SSLSocket, bound: _Bound) -> None:
-    while (patience := bound.patience()) > 0:
-        sock.settimeout(patience)
-        try:
-            return sock.do_handshake()
-        except TimeoutError as exc:
-            if _is_of_the_system(exc):
-                raise
-    raise TimeoutError
 
 
 def _handshake_error(

@@ -1,18 +1,25 @@
-"""The connections of one open model: kept alive, shared by threads, made anew after a fork."""
+"""The connections of one open model: kept alive, made anew after a fork.
+
+Threads share one pool; every event loop has a pool of its own.
+"""
 
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 import time
 import weakref
 from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
 
-from infer_backends.plugin import Deadline, InferError, ModelClosed, Unavailable
+from infer_backends.plugin import Deadline, DeadlineExceeded, InferError, ModelClosed, Unavailable
 from infer_backends_triton._http_connection import Connection, HTTPResponse, Landing
-from infer_backends_triton._http_dial import dial, make_tls_context
+from infer_backends_triton._http_dial import dial
 from infer_backends_triton._http_stream import Buffer
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._waiting import BLOCKING, Patience, Waiting
 
 # A load balancer may forget a silent connection without a word; then a request would wait in vain.
 _MAX_IDLE_SECONDS = 30.0
@@ -21,16 +28,43 @@ _MAX_IDLE_CONNECTIONS = 32
 _IDLE_MARGIN = 1.0
 
 
+class Bound(Protocol):
+    """Holds calls back while too many are under way."""
+
+    async def take(self, patience: Patience) -> None:
+        """Wait for one's turn; what ``patience`` raises is raised."""
+        ...
+
+    def give(self) -> None:
+        """End one's turn."""
+        ...
+
+
 class ConnectionPool:
     """Sends requests on connections that it keeps, one call per connection at a time.
 
-    Raises:
-        InvalidURL: A TLS file is not what its option says.
+    Args:
+        settings: Whom to connect to.
+        context: What TLS needs; None for plain connections.
+        waiting: How to wait.
+        bound: What holds calls back; None to have a connection for each.
+        max_idle: How many connections are kept that no call is using.
     """
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        context: ssl.SSLContext | None,
+        waiting: Waiting = BLOCKING,
+        *,
+        bound: Bound | None = None,
+        max_idle: int = _MAX_IDLE_CONNECTIONS,
+    ) -> None:
         self._settings = settings
-        self._context = make_tls_context(settings)
+        self._context = context
+        self._waiting = waiting
+        self._bound = bound
+        self._max_idle = max_idle
         self._closed = False
         self._known = False
         self._idle: list[Connection] = []
@@ -38,7 +72,7 @@ class ConnectionPool:
         self._lock = threading.Lock()
         _pools.add(self)
 
-    def exchange(
+    async def exchange(
         self,
         request: Sequence[Buffer],
         deadline: Deadline,
@@ -61,13 +95,31 @@ class ConnectionPool:
 
         Raises:
             ModelClosed: The pool was closed before the call, or during it.
+            DeadlineExceeded: The deadline passed; also while waiting for a connection.
             InferError: What went wrong; see :meth:`Connection.exchange`.
         """
+        if self._bound is None:
+            return await self._try(request, deadline, max_body, landing, repeatable=repeatable)
+        await self._bound.take(partial(self._patience, deadline))
+        try:
+            return await self._try(request, deadline, max_body, landing, repeatable=repeatable)
+        finally:
+            self._bound.give()
+
+    async def _try(
+        self,
+        request: Sequence[Buffer],
+        deadline: Deadline,
+        max_body: int,
+        landing: Landing | None,
+        *,
+        repeatable: bool,
+    ) -> HTTPResponse:
         sent_before = False
         connection = self._take_idle()
         if connection is not None:
             try:
-                return self._exchange(connection, request, deadline, max_body, landing)
+                return await self._exchange(connection, request, deadline, max_body, landing)
             except Unavailable:
                 # An incomplete request is not acted on.
                 safe = repeatable or not connection.request_sent
@@ -75,12 +127,12 @@ class ConnectionPool:
                     raise
                 sent_before = True
         try:
-            connection = self._connect(deadline)
+            connection = await self._connect(deadline)
         except InferError as error:
             # What the server made of the piece that it got is its own affair.
             error.unprocessed = error.unprocessed and not sent_before
             raise
-        return self._exchange(connection, request, deadline, max_body, landing)
+        return await self._exchange(connection, request, deadline, max_body, landing)
 
     def close(self) -> None:
         """Close all connections; calls in flight fail. May be called more than once."""
@@ -88,7 +140,7 @@ class ConnectionPool:
             self._closed = True
             idle, self._idle = self._idle, []
             for connection in self._busy:
-                # The thread that uses it closes it; another one can't, safely.
+                # The one who uses it closes it; another thread can't, safely.
                 connection.interrupt()
         for connection in idle:
             connection.close()
@@ -101,7 +153,7 @@ class ConnectionPool:
             connection.close()
         self._idle, self._busy = [], set()
 
-    def _exchange(
+    async def _exchange(
         self,
         connection: Connection,
         request: Sequence[Buffer],
@@ -111,7 +163,7 @@ class ConnectionPool:
     ) -> HTTPResponse:
         kept = False
         try:
-            response = connection.exchange(request, deadline, max_body, landing)
+            response = await connection.exchange(request, deadline, max_body, landing)
             kept = self._put_back(connection)
             return response
         except InferError as exc:
@@ -140,10 +192,11 @@ class ConnectionPool:
                 self._busy.discard(connection)
             connection.close()
 
-    def _connect(self, deadline: Deadline) -> Connection:
-        sock = dial(self._settings, self._context, deadline, known=self._known)
+    async def _connect(self, deadline: Deadline) -> Connection:
+        waiting = self._waiting
+        sock = await dial(self._settings, self._context, deadline, waiting, known=self._known)
         self._known = True
-        connection = Connection(sock, self._settings.url)
+        connection = Connection(sock, self._settings.url, waiting)
         with self._lock:
             if not self._closed:
                 self._busy.add(connection)
@@ -155,12 +208,22 @@ class ConnectionPool:
         """Keep the connection for the next call, if that is possible."""
         connection.idle_since = time.monotonic()
         with self._lock:
-            fits = len(self._idle) < _MAX_IDLE_CONNECTIONS
+            fits = len(self._idle) < self._max_idle
             if self._closed or not connection.reusable or not fits:
                 return False
             self._busy.discard(connection)
             self._idle.append(connection)
             return True
+
+    def _patience(self, deadline: Deadline) -> float:
+        try:
+            return deadline.patience("a connection was free")
+        except DeadlineExceeded:
+            raise DeadlineExceeded(
+                f"the deadline passed while others used all connections to {self._settings.url}: "
+                "make fewer calls at a time, or give a larger timeout",
+                unprocessed=True,
+            ) from None
 
     def _closed_error(self) -> ModelClosed:
         return ModelClosed(f"{self._settings.url} was closed: open the model again")

@@ -7,6 +7,7 @@ import socket
 from infer_backends.plugin import Deadline
 from infer_backends_triton._http_dial import resolve
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._waiting import BLOCKING, run
 
 
 def is_local(settings: ConnectionSettings, deadline: Deadline) -> bool:
@@ -19,7 +20,7 @@ def is_local(settings: ConnectionSettings, deadline: Deadline) -> bool:
     """
     return all(
         _is_ours(family, (address[0], 0, *address[2:]))
-        for family, address in resolve(settings, deadline)
+        for family, address in run(resolve(settings, deadline, BLOCKING))
     )
 
 
