@@ -117,9 +117,14 @@ class HTTPBackend:
     async def infer_async(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline, in the running event loop.
 
-        Cancelling the task closes the connection: HTTP has no other way to say it.
+        Cancelling the task closes its connection: HTTP has no other way to say it.
         """
-        return await self._exchange(request, self._clients.here())
+        client = self._clients.here()
+        if client is self._server:
+            import asyncio
+
+            return await asyncio.to_thread(self.infer, request)
+        return await self._exchange(request, client)
 
     def _infer_inline(self, request: InferRequest) -> InferResponse:
         return run(self._exchange(request, self._server))

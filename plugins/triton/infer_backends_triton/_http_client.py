@@ -75,15 +75,18 @@ class HTTPClients:
         self._settings = settings
         self._context = make_tls_context(settings)
         self.blocking = HTTPClient(settings, ConnectionPool(settings, self._context))
-        self._in_loops = PerLoop(self._in_loop, HTTPClient.close)
+        self._in_loops = PerLoop(self._in_loop, self._drop)
 
     def here(self) -> HTTPClient:
-        """For the running event loop."""
+        """For the running event loop; the blocking one if the loop does not watch sockets."""
         return self._in_loops.here()
 
     def _in_loop(self) -> HTTPClient:
-        from infer_backends_triton._waiting_loop import IN_LOOP, Slots
+        # This needs asyncio, which those who run no loop need not load.
+        from infer_backends_triton._waiting_loop import IN_LOOP, Slots, can_watch_sockets
 
+        if not can_watch_sockets():
+            return self.blocking
         pool = ConnectionPool(
             self._settings,
             self._context,
@@ -92,6 +95,10 @@ class HTTPClients:
             max_idle=MAX_CONNECTIONS,
         )
         return HTTPClient(self._settings, pool)
+
+    def _drop(self, client: HTTPClient) -> None:
+        if client is not self.blocking:
+            client.close()
 
     def close(self) -> None:
         """Close the connections of all."""

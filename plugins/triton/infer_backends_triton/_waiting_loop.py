@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def can_watch_sockets() -> bool:
-    """Whether the running loop waits for sockets as such; that of Windows does not."""
+    """Whether the running loop can wait for a socket; the usual one of Windows cannot."""
     loop = type(asyncio.get_running_loop())
     return loop.add_reader is not asyncio.AbstractEventLoop.add_reader
 
