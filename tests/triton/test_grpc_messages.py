@@ -26,7 +26,8 @@ from infer_backends.plugin import (
     TensorSpec,
 )
 from infer_backends_triton._discovery import choose_model
-from infer_backends_triton._grpc_channel import channel_options, receive_limit
+from infer_backends_triton._grpc_channel import channel_options
+from infer_backends_triton._grpc_failures import receive_limit
 from infer_backends_triton._grpc_headers import to_grpc_metadata
 from infer_backends_triton._grpc_requests import InferRequests
 from infer_backends_triton._grpc_responses import InferResponses

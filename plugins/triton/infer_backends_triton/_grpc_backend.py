@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from infer_backends.plugin import (
     Deadline,
@@ -20,15 +21,19 @@ from infer_backends.plugin import (
 )
 from infer_backends_triton._allocator import expect
 from infer_backends_triton._discovery import choose_model
-from infer_backends_triton._grpc_channel import GrpcConnection
+from infer_backends_triton._grpc_channel import Endpoint, GrpcConnection
 from infer_backends_triton._grpc_messages import parse, serialise, to_mapping
 from infer_backends_triton._grpc_requests import InferRequests
 from infer_backends_triton._grpc_responses import InferResponses
 from infer_backends_triton._grpc_runtime import service_pb2
 from infer_backends_triton._metadata import read_metadata
+from infer_backends_triton._per_loop import PerLoop
 from infer_backends_triton._settings import ConnectionSettings
 from infer_backends_triton._shared_grpc import GrpcSharedServer
 from infer_backends_triton._shared_memory import SharedMemory, share
+
+if TYPE_CHECKING:
+    from infer_backends_triton._grpc_loop import LoopChannel
 
 
 class GrpcBackend:
@@ -44,6 +49,7 @@ class GrpcBackend:
         url: str,
     ) -> None:
         self._connection = connection
+        self._in_loops = PerLoop(partial(_loop_channel, connection.endpoint), _close)
         self._metadata = metadata
         self._model = model
         self._version = version
@@ -96,16 +102,36 @@ class GrpcBackend:
             return self._memory.infer(request, self._infer_inline)
         return self._infer_inline(request)
 
-    def _infer_inline(self, request: InferRequest) -> InferResponse:
-        answer = self._ask(request)
-        expect(len(answer))
-        return self._responses.read(answer, request)
+    async def infer_async(self, request: InferRequest) -> InferResponse:
+        """Answer one request within its deadline, in the running event loop.
 
-    def _ask(self, request: InferRequest) -> bytes:
-        # A function of its own, so that the message is gone when its answer is read.
+        Cancelling the task cancels the call at the server.
+        """
+        channel = self._in_loops.here()
+        return self._read(
+            await channel.call(
+                "ModelInfer", self._build(request), request.deadline, request.headers
+            ),
+            request,
+        )
+
+    def _infer_inline(self, request: InferRequest) -> InferResponse:
+        # No name for the message, so that it is gone when its answer is read.
+        return self._read(
+            self._connection.call(
+                "ModelInfer", self._build(request), request.deadline, request.headers
+            ),
+            request,
+        )
+
+    def _build(self, request: InferRequest) -> bytes:
         message = self._requests.build(request)
         expect(len(message))
-        return self._connection.call("ModelInfer", message, request.deadline, request.headers)
+        return message
+
+    def _read(self, answer: bytes, request: InferRequest) -> InferResponse:
+        expect(len(answer))
+        return self._responses.read(answer, request)
 
     def ready(self, deadline: Deadline) -> bool:
         """Whether the server says that the model is ready; False when it says nothing."""
@@ -126,7 +152,26 @@ class GrpcBackend:
         """Disconnect; calls in flight raise ``ModelClosed``."""
         if self._memory is not None:
             self._memory.close()
+        self._in_loops.close()
         self._connection.close()
+
+    async def close_async(self) -> None:
+        """Disconnect in the running loop, in others, and in threads."""
+        channel = self._in_loops.take()
+        if channel is not None:
+            await channel.close_here()
+        self.close()
+
+
+def _loop_channel(endpoint: Endpoint) -> LoopChannel:
+    # This needs asyncio, which those who run no loop need not load.
+    from infer_backends_triton._grpc_loop import LoopChannel
+
+    return LoopChannel(endpoint)
+
+
+def _close(channel: LoopChannel) -> None:
+    channel.close()
 
 
 def list_models(url: ModelURL, options: OpenOptions) -> list[dict[str, Any]]:

@@ -7,43 +7,67 @@ resolved anew, and a peer that vanished without a word does not stay the only on
 
 from __future__ import annotations
 
-import os
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from infer_backends.plugin import (
-    Deadline,
-    DeadlineExceeded,
-    InferError,
-    InvalidInput,
-    InvalidURL,
-    ModelClosed,
-    ProtocolError,
-    Unavailable,
-)
+from infer_backends.plugin import Deadline, InvalidInput, InvalidURL
 from infer_backends_triton._grpc_alarms import Alarms
+from infer_backends_triton._grpc_failures import (
+    MENDED_BY_RECONNECTING,
+    Failures,
+    receive_limit,
+    require_descriptors,
+)
 from infer_backends_triton._grpc_fork import GATE, ForkGate
-from infer_backends_triton._grpc_headers import to_grpc_metadata
+from infer_backends_triton._grpc_headers import GrpcMetadata, to_grpc_metadata
 from infer_backends_triton._grpc_runtime import grpc
 from infer_backends_triton._grpc_tls import channel_credentials
-from infer_backends_triton._settings import ConnectionSettings, secret_values
-from infer_backends_triton._status import clean, grpc_error
+from infer_backends_triton._settings import ConnectionSettings
 
-_SERVICE = "/inference.GRPCInferenceService/"
+#: What the methods of the service are called by.
+SERVICE = "/inference.GRPCInferenceService/"
 _INT32_MAX = 2**31 - 1
 # A status message travels in the trailers, and a model's own traceback may be long.
 _MAX_TRAILERS = 1024 * 1024
-# gRPC counts in nanoseconds from 1970, in 64 bits.
-_LONGEST_CALL = 10 * 365 * 86400.0
-_MENDED_BY_RECONNECTING = (Unavailable, DeadlineExceeded)
-_NOT_REACHED = re.compile(r"failed to connect to |errors resolving |DNS resolution failed")
-_TOO_LARGE = re.compile(r"message larger than max \(([0-9]+) vs\. ([0-9]+)\)")
+#: In seconds: gRPC counts in nanoseconds from 1970, in 64 bits.
+LONGEST_CALL = 10 * 365 * 86400.0
 
 # Channels of the parent, in a child: gRPC's threads are not here, and what takes such a channel
 # down would wait for them.
 _of_the_parent: list[object] = []
+
+
+class Endpoint:
+    """What channels to one server need, and calls on them.
+
+    Args:
+        settings: Where to connect, and how.
+
+    Attributes:
+        settings: As given.
+        target: gRPC's name of the server.
+        options: How a channel has to behave.
+        credentials: For TLS; None without.
+        failures: What reads the failures of calls.
+
+    Raises:
+        InvalidURL: A header or a TLS file is wrong.
+    """
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self.target = f"dns:///{settings.address}"
+        self.options = channel_options(settings)
+        self.credentials = channel_credentials(settings)
+        self.failures = Failures(settings)
+        self._metadata = to_grpc_metadata(settings.headers, InvalidURL)
+
+    def metadata(self, headers: Mapping[str, str] | None) -> GrpcMetadata:
+        """The metadata of a call that has these headers of its own."""
+        if not headers:
+            return self._metadata
+        return self._metadata + to_grpc_metadata(headers, InvalidInput)
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +84,7 @@ class _Link:
         found = self.methods.get(name)
         if found is None:
             # Without serializers bytes pass through: messages are made, and read, elsewhere.
-            found = self.methods[name] = self.channel.unary_unary(_SERVICE + name, None, None)
+            found = self.methods[name] = self.channel.unary_unary(SERVICE + name, None, None)
         return found
 
 
@@ -71,18 +95,19 @@ class GrpcConnection:
         settings: Where to connect, and how.
         gate: What holds calls back while the process forks.
 
+    Attributes:
+        endpoint: What calls in event loops need, too.
+
     Raises:
         InvalidURL: A header or a TLS file is wrong. Nothing is sent yet.
     """
 
     def __init__(self, settings: ConnectionSettings, *, gate: ForkGate = GATE) -> None:
         self._settings = settings
+        self.endpoint = Endpoint(settings)
+        self._failures = self.endpoint.failures
         self._asking = f"asking {settings.url}"
         self._gate = gate
-        self._metadata = to_grpc_metadata(settings.headers, InvalidURL)
-        self._credentials = channel_credentials(settings)
-        self._target = f"dns:///{settings.address}"
-        self._options = channel_options(settings)
         self._lock = threading.Lock()
         self._lock_generation = gate.generation
         self._alarms = Alarms()
@@ -113,9 +138,7 @@ class GrpcConnection:
         Raises:
             InferError: Whatever went wrong.
         """
-        metadata = self._metadata
-        if headers:
-            metadata += to_grpc_metadata(headers, InvalidInput)
+        metadata = self.endpoint.metadata(headers)
         generation = self._gate.enter()
         try:
             link = self._take()
@@ -125,17 +148,17 @@ class GrpcConnection:
                 cause: BaseException | None
                 try:
                     return link.method(method)(
-                        message, timeout=min(remaining, _LONGEST_CALL), metadata=metadata
+                        message, timeout=min(remaining, LONGEST_CALL), metadata=metadata
                     )
                 except grpc.RpcError as exc:
-                    error, cause = self._failure(exc, headers or {})
+                    error, cause = self._failures.read(exc, headers or {}, closed=self._closed)
                 except ValueError as exc:
                     # What grpc raises for a channel that was closed in the meantime.
-                    error, cause = self._closed_error(), exc
+                    error, cause = self._failures.of_closing(), exc
                 finally:
                     if watch is not None:
                         self._alarms.end(watch)
-                if isinstance(error, _MENDED_BY_RECONNECTING):
+                if isinstance(error, MENDED_BY_RECONNECTING):
                     self._retire(link)
                 # Not raised where the foreign exception is being handled: it would be the context.
                 raise error from cause
@@ -157,7 +180,7 @@ class GrpcConnection:
         """The channel to use, which :meth:`_put_back` wants back."""
         with self._current_lock():
             if self._closed:
-                raise self._closed_error()
+                raise self._failures.of_closing()
             generation = self._gate.generation
             link = self._current
             if link is None or link.generation != generation:
@@ -188,16 +211,12 @@ class GrpcConnection:
         return [link for link in self._links if link.generation != self._gate.generation]
 
     def _open(self) -> grpc.Channel:
-        if not _descriptors_left():
-            raise Unavailable(
-                f"there is no file descriptor left for a connection to {self._settings.url}: close "
-                "files, or raise the limit (ulimit -n)",
-                unprocessed=True,
-            )
-        if self._credentials is None:
-            channel = grpc.insecure_channel(self._target, self._options)
+        require_descriptors(self._settings)
+        endpoint = self.endpoint
+        if endpoint.credentials is None:
+            channel = grpc.insecure_channel(endpoint.target, endpoint.options)
         else:
-            channel = grpc.secure_channel(self._target, self._credentials, self._options)
+            channel = grpc.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
         self._gate.watch(channel)
         return channel
 
@@ -214,75 +233,6 @@ class GrpcConnection:
             link.channel.close()
         else:
             _of_the_parent.append(link)
-
-    def _closed_error(self) -> ModelClosed:
-        return ModelClosed(f"{self._settings.url} was closed: open it again")
-
-    def _failure(
-        self, exc: grpc.RpcError, headers: Mapping[str, str]
-    ) -> tuple[InferError, BaseException | None]:
-        """The error that a failed call stands for, and what to chain to it."""
-        code, details = exc.code().name, exc.details() or ""
-        if self._closed and code in {"CANCELLED", "UNAVAILABLE"}:
-            return self._closed_error(), exc
-        secrets = self._settings.secrets | secret_values(headers)
-        error = self._local_error(code, details, secrets)
-        if error is None:
-            error = grpc_error(code, details, url=self._settings.url, secrets=secrets)
-        if any(secret in details for secret in secrets):
-            # The foreign exception would show what the server repeated.
-            return error, None
-        return error, exc
-
-    def _local_error(self, code: str, details: str, secrets: frozenset[str]) -> InferError | None:
-        """The error for what this side's gRPC reports, not the server."""
-        url = self._settings.url
-        if code == "DEADLINE_EXCEEDED":
-            return DeadlineExceeded(
-                f"{url} gave no answer within the deadline; give a larger timeout"
-            )
-        if code == "RESOURCE_EXHAUSTED":
-            found = _TOO_LARGE.search(details)
-            limit = receive_limit(self._settings)
-            if found is not None and int(found.group(2)) == limit and "SERVER:" not in details:
-                return ProtocolError(
-                    f"{url} answered with {found.group(1)} bytes; expected {limit} or fewer: raise "
-                    "max_response_bytes, up to 2 GiB, or use http://"
-                )
-        if code == "UNAVAILABLE" and _NOT_REACHED.match(details):
-            error = grpc_error(code, details, url=url, secrets=secrets)
-            text = clean(details, secrets)
-            address = self._settings.address
-            return type(error)(
-                f"{url} could not be reached; is a gRPC server running at {address}? gRPC says: "
-                f"{text}",
-                unprocessed=True,
-            )
-        if code == "UNAVAILABLE" and details == "Socket closed":
-            return Unavailable(
-                f"{url} closed the connection without an answer: did the server stop, or is "
-                f"{self._settings.address} not its gRPC port?"
-            )
-        return None
-
-
-def _descriptors_left() -> bool:
-    """Whether a channel can be made: gRPC ends the process when it gets no descriptor for one."""
-    opened: list[int] = []
-    try:
-        for _ in range(2):
-            opened += os.pipe()
-    except OSError:
-        return False
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-    return True
-
-
-def receive_limit(settings: ConnectionSettings) -> int:
-    """The largest message taken, in bytes: gRPC counts them in 32 bits."""
-    return min(settings.max_response_bytes, _INT32_MAX)
 
 
 def channel_options(settings: ConnectionSettings) -> list[tuple[str, int]]:

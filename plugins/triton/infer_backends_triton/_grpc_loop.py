@@ -1,0 +1,183 @@
+"""Calls of gRPC in event loops, where its own asyncio interface makes them.
+
+As with threads, a channel is made when a call needs it, and anew after a failure that a fresh
+connection could mend. A channel belongs to the loop that made it.
+
+gRPC waits for all loops of a process in one thread of its own, which a child of fork does not
+have; so a child that was forked while there were such channels is refused at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from infer_backends.plugin import Deadline, DeadlineExceeded, UnsupportedOperation
+from infer_backends_triton._grpc_channel import LONGEST_CALL, SERVICE, Endpoint
+from infer_backends_triton._grpc_failures import MENDED_BY_RECONNECTING, require_descriptors
+from infer_backends_triton._grpc_fork import GATE
+from infer_backends_triton._grpc_runtime import grpc
+
+_channels: weakref.WeakSet[Any] = weakref.WeakSet()
+# In a child: what would hang if it were taken down.
+_of_the_parent: list[Any] = []
+
+
+class LoopChannel:
+    """Calls of one server in the running event loop.
+
+    Args:
+        endpoint: Where to connect, and how.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._asking = f"asking {endpoint.settings.url}"
+        self._loop = asyncio.get_running_loop()
+        self._channel: Any = None
+        self._methods: dict[str, Any] = {}
+        self._calls: set[Any] = set()
+        self._closed = False
+
+    async def call(
+        self,
+        method: str,
+        message: bytes,
+        deadline: Deadline,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """The serialised answer of one method of the service.
+
+        Cancelling the task cancels the call at the server.
+
+        Args:
+            method: Its name, as ``ModelInfer``.
+            message: The serialised request.
+            deadline: When the answer has to be there.
+            headers: Headers of this call alone.
+
+        Raises:
+            InferError: Whatever went wrong.
+        """
+        metadata = self._endpoint.metadata(headers)
+        generation = GATE.enter()
+        try:
+            remaining = min(deadline.require(self._asking), LONGEST_CALL)
+            made = self._method(method)
+            channel = self._channel
+            try:
+                call = made(message, timeout=remaining, metadata=metadata)
+                self._calls.add(call)
+                try:
+                    return await self._answer(call, deadline)
+                finally:
+                    self._calls.discard(call)
+            except grpc.RpcError as exc:
+                failed: grpc.RpcError = exc
+            error, cause = self._endpoint.failures.read(failed, headers or {}, closed=self._closed)
+            if isinstance(error, MENDED_BY_RECONNECTING) and channel is self._channel:
+                # Calls that are using it keep it; it goes with the last of them.
+                self._channel = None
+                self._methods = {}
+            raise error from cause
+        finally:
+            GATE.leave(generation)
+
+    def close(self) -> None:
+        """Cancel the calls in flight, and disconnect; in any thread, and after the loop's end."""
+        self._closed = True
+        # A loop that is closed has no calls.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._let_go)
+
+    async def close_here(self) -> None:
+        """Do the same, and be done with it."""
+        self._closed = True
+        channel = self._channel
+        self._let_go()
+        if channel is not None:
+            await channel.close()
+
+    async def _answer(self, call: Any, deadline: Deadline) -> bytes:
+        alarm = _Alarm(self._loop, deadline) if deadline.alarmed else None
+        try:
+            answer: bytes = await call
+            return answer
+        except asyncio.CancelledError:
+            if self._closed and call not in self._calls:
+                raise self._endpoint.failures.of_closing() from None
+            raise
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+
+    def _method(self, name: str) -> Any:
+        if self._closed:
+            raise self._endpoint.failures.of_closing()
+        if self._channel is None:
+            self._channel = self._open()
+        found = self._methods.get(name)
+        if found is None:
+            # Without serializers bytes pass through: messages are made, and read, elsewhere.
+            found = self._methods[name] = self._channel.unary_unary(SERVICE + name, None, None)
+        return found
+
+    def _open(self) -> Any:
+        if _of_the_parent:
+            raise UnsupportedOperation(
+                "gRPC was in use in an event loop when this process was forked, and would hang "
+                "here: close the model before the fork, start processes by 'spawn', or use http://"
+            )
+        endpoint = self._endpoint
+        require_descriptors(endpoint.settings)
+        if endpoint.credentials is None:
+            channel = grpc.aio.insecure_channel(endpoint.target, endpoint.options)
+        else:
+            channel = grpc.aio.secure_channel(
+                endpoint.target, endpoint.credentials, endpoint.options
+            )
+        _channels.add(channel)
+        return channel
+
+    def _let_go(self) -> None:
+        calls, self._calls = self._calls, set()
+        for call in calls:
+            call.cancel()
+        # What is not referred to any more is closed.
+        self._channel = None
+        self._methods = {}
+
+
+class _Alarm:
+    """Rings the alarms of a deadline while a call waits inside gRPC."""
+
+    __slots__ = ("_deadline", "_handle", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, deadline: Deadline) -> None:
+        self._loop = loop
+        self._deadline = deadline
+        self._handle: asyncio.TimerHandle | None = None
+        self._ask()
+
+    def cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def _ask(self) -> None:
+        # The end of the deadline is gRPC's own affair.
+        with contextlib.suppress(DeadlineExceeded):
+            left = self._deadline.patience("the answer")
+            if self._deadline.alarmed:
+                self._handle = self._loop.call_later(left, self._ask)
+
+
+def _begin_in_child() -> None:
+    _of_the_parent.extend(_channels)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
