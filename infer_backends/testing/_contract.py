@@ -81,8 +81,8 @@ class BackendContract:
         unsupported: The names of the reference models that this backend cannot serve; opening
             one has to raise ``UnsupportedOperation``.
         refused: Elements that the runtime could not keep as they are, by datatype: those of
-            :meth:`values` that a call has to refuse with ``InvalidInput``. A runtime that
-            computes in 32 bits names the extremes of INT64, for example.
+            the method ``values`` that a call has to refuse with ``InvalidInput``. A runtime
+            that computes in 32 bits names the extremes of INT64, for example.
         survives_fork: Whether an open model can be called in a forked child. If not, such a call
             has to raise ``UnsupportedOperation``, at once.
     """
