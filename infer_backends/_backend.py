@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from infer_backends._deadline import Deadline
 from infer_backends._errors import Attempt
+from infer_backends._request_options import RequestOptions
 from infer_backends._status import ModelStatus
 from infer_backends._tensors import ModelMetadata
 
@@ -22,10 +23,14 @@ __all__ = [
     "InferResponse",
     "Member",
     "ParameterValue",
+    "SupportsAdvice",
     "SupportsAsync",
+    "SupportsAsyncStreaming",
     "SupportsDescription",
     "SupportsMembers",
     "SupportsReadiness",
+    "SupportsRequestOptions",
+    "SupportsStreaming",
 ]
 
 Array = NDArray[np.generic]
@@ -45,6 +50,8 @@ class InferRequest:
         request_id: The caller's name for this request; empty for none.
         parameters: Request parameters of the protocol.
         headers: Extra headers or gRPC metadata for this call, names in lower case.
+        options: What only some backends can do; None for nothing. A backend is given those that
+            it says it can do; see :class:`SupportsRequestOptions`.
     """
 
     inputs: dict[str, Array]
@@ -53,6 +60,7 @@ class InferRequest:
     request_id: str = ""
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    options: RequestOptions | None = None
 
 
 @dataclass(slots=True)
@@ -144,6 +152,57 @@ class SupportsAsync(Protocol):
 
     async def close_async(self) -> None:
         """Release what belongs to the running loop, and then all that ``close`` releases."""
+        ...
+
+
+@runtime_checkable
+class SupportsRequestOptions(Protocol):
+    """A backend that can do some of what :class:`RequestOptions` holds."""
+
+    @property
+    def request_options(self) -> Set[str]:
+        """The names of those that it can do: attributes of :class:`RequestOptions`."""
+        ...
+
+
+@runtime_checkable
+class SupportsStreaming(Protocol):
+    """A backend that can answer one request by any number of responses."""
+
+    def stream(self, request: InferRequest) -> Iterator[InferResponse]:
+        """The responses to one request, each as soon as it is there.
+
+        Nothing is sent before the first is asked for. Closing the iterator (a generator's
+        ``close``) cancels the request, on the wire where the protocol can. The deadline of the
+        request holds for all of it. What is raised, by ``next``, is what ``infer`` raises; there
+        is nothing after that.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsAsyncStreaming(Protocol):
+    """A backend that can do the same in an event loop, without a thread for each stream."""
+
+    def stream_async(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        """The responses to one request, as :meth:`SupportsStreaming.stream` gives them.
+
+        Closing the iterator (an asynchronous generator's ``aclose``), or cancelling the task that
+        waits for it, cancels the request.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsAdvice(Protocol):
+    """A backend that knows where that can be had which it cannot do."""
+
+    def advice(self, ability: str) -> str:
+        """What to do instead, as the end of an error's text; empty for nothing.
+
+        Args:
+            ability: ``streaming``, or the name of an attribute of :class:`RequestOptions`.
+        """
         ...
 
 

@@ -152,6 +152,7 @@ def _rows(request: InferRequest, start: int, stop: int) -> InferRequest:
         request_id=request.request_id,
         parameters=request.parameters,
         headers=request.headers,
+        options=request.options,
     )
 
 

@@ -28,9 +28,13 @@ from infer_backends._backend import (
     InferRequest,
     InferResponse,
     ParameterValue,
+    SupportsAdvice,
     SupportsAsync,
+    SupportsAsyncStreaming,
     SupportsDescription,
     SupportsReadiness,
+    SupportsRequestOptions,
+    SupportsStreaming,
 )
 from infer_backends._deadline import Deadline
 from infer_backends._errors import (
@@ -63,6 +67,7 @@ from infer_backends._events import (
 from infer_backends._hookspecs import API_VERSION, hookimpl
 from infer_backends._member_state import MemberState
 from infer_backends._options import OpenOptions, Option
+from infer_backends._request_options import RequestOptions, SequenceStep
 from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
 from infer_backends._url import ModelURL
 
@@ -99,9 +104,15 @@ __all__ = [
     "PluginError",
     "ProbeEvent",
     "ProtocolError",
+    "RequestOptions",
+    "SequenceStep",
+    "SupportsAdvice",
     "SupportsAsync",
+    "SupportsAsyncStreaming",
     "SupportsDescription",
     "SupportsReadiness",
+    "SupportsRequestOptions",
+    "SupportsStreaming",
     "TLSError",
     "TensorSpec",
     "TransitionEvent",

@@ -104,6 +104,7 @@ class Route:
                     request.request_id,
                     request.parameters,
                     request.headers,
+                    request.options,
                 )
             return endpoint, permit, request
         for member in members:
