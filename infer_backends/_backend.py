@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Set
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -160,7 +160,7 @@ class SupportsRequestOptions(Protocol):
     """A backend that can do some of what :class:`RequestOptions` holds."""
 
     @property
-    def request_options(self) -> Set[str]:
+    def request_options(self) -> frozenset[str]:
         """The names of those that it can do: attributes of :class:`RequestOptions`."""
         ...
 
