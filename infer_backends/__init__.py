@@ -5,6 +5,7 @@ Door 1, for applications: :func:`open_model` opens the model that a URL names, a
 """
 
 from infer_backends._backend import Attempt
+from infer_backends._classes import Classification
 from infer_backends._errors import (
     AllBackendsFailed,
     DeadlineExceeded,
@@ -27,10 +28,11 @@ from infer_backends._errors import (
 )
 from infer_backends._events import AttemptEvent, FallbackEvent, ProbeEvent, TransitionEvent
 from infer_backends._member_state import MemberState
-from infer_backends._model import Model, RemoteModel
+from infer_backends._model import Model
 from infer_backends._observers import register_observer
-from infer_backends._open import open_model
+from infer_backends._open import open_async_model, open_model
 from infer_backends._registry import register_backend
+from infer_backends._remote_model import AsyncRemoteModel, RemoteModel
 from infer_backends._result import InferResult
 from infer_backends._status import MemberStatus, ModelStatus
 from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
@@ -40,8 +42,10 @@ from infer_backends._version import __version__
 
 __all__ = [
     "AllBackendsFailed",
+    "AsyncRemoteModel",
     "Attempt",
     "AttemptEvent",
+    "Classification",
     "DataType",
     "DeadlineExceeded",
     "FallbackEvent",
@@ -75,6 +79,7 @@ __all__ = [
     "UnsupportedOperation",
     "Verification",
     "__version__",
+    "open_async_model",
     "open_model",
     "register_backend",
     "register_observer",

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infer_backends._abilities import with_abilities_of
-from infer_backends._backend import Array, Backend, InferRequest, InferResponse
+from infer_backends._abilities import Abilities, with_abilities_of
+from infer_backends._backend import (
+    Array,
+    Backend,
+    InferRequest,
+    InferResponse,
+    SupportsAsync,
+    SupportsAsyncStreaming,
+    SupportsStreaming,
+)
 from infer_backends._errors import InvalidInput, ProtocolError
 from infer_backends._tensors import ModelMetadata
+from infer_backends._ways import BLOCKING, Way, run
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -22,8 +32,8 @@ CONCURRENCY = 4
 class Splitting:
     """Sends a batch in parts of at most ``max_batch_size`` rows, and puts the answers together.
 
-    A batch of no rows is answered from metadata: servers refuse it. It can be asked whether it is
-    ready, or to describe its model, if its member can.
+    A batch of no rows is answered from metadata: servers refuse it. It has the optional abilities
+    of its member. A stream, and a step of a sequence, is never split.
 
     Args:
         member: Who answers the parts.
@@ -32,7 +42,7 @@ class Splitting:
 
     def __new__(cls, member: Backend, url: str) -> Self:  # noqa: ARG004 - as for __init__
         """One that has the optional abilities of its member, and no others."""
-        return super().__new__(with_abilities_of(member, cls))
+        return super().__new__(with_abilities_of(member, cls, _OWN))
 
     def __init__(self, member: Backend, url: str) -> None:
         self._member = member
@@ -45,53 +55,155 @@ class Splitting:
 
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer a batch of any number of rows."""
-        limit = self.metadata.max_batch_size
-        if not request.inputs:
+        if self._fits(request):
             return self._member.infer(request)
-        rows = next(iter(request.inputs.values())).shape[0]
-        if rows == 0:
-            return InferResponse(_no_rows(self.metadata, request.outputs), backend_url=self._url)
-        if rows <= limit:
-            return self._member.infer(request)
-        return self._in_parts(request, rows, limit)
+        return self._settled(request) or self._in_parts(_Parts(request, self._limit))
 
     def close(self) -> None:
         """Close the member."""
         self._member.close()
 
-    def _in_parts(self, request: InferRequest, rows: int, limit: int) -> InferResponse:
+    @property
+    def _limit(self) -> int:
+        return self.metadata.max_batch_size
+
+    def _fits(self, request: InferRequest) -> bool:
+        """Whether the member can be asked at once."""
+        return not request.inputs or 0 < _count_rows(request) <= self._limit
+
+    def _require_fit(self, request: InferRequest, what: str) -> None:
+        if not self._fits(request):
+            raise InvalidInput(
+                f"{what} has one request: it takes 1 to {self._limit} rows, and got "
+                f"{_count_rows(request)}"
+            )
+
+    def _settled(self, request: InferRequest) -> InferResponse | None:
+        """The answer to a batch of no rows; None for one that is to be split."""
+        options = request.options
+        if options is not None and options.sequence is not None:
+            self._require_fit(request, "a step of a sequence")
+        if _count_rows(request):
+            return None
+        return InferResponse(_no_rows(self.metadata, request.outputs), backend_url=self._url)
+
+    def _in_parts(self, parts: _Parts) -> InferResponse:
         # Imported where a batch is split: importing the library has to stay cheap.
         from concurrent.futures import ThreadPoolExecutor, wait
 
-        whole = _Whole(rows)
-        starts = iter(range(0, rows, limit))
-        lock = Lock()
-        errors: list[BaseException] = []
+        def work() -> None:
+            run(parts.ask_for(BLOCKING, self._member))
 
-        def answer_parts() -> None:
-            """One part after the other, for as long as there are any and none has failed."""
+        with ThreadPoolExecutor(parts.workers, thread_name_prefix="infer-backends-part") as pool:
             try:
-                while not errors:
-                    with lock:
-                        start = next(starts, None)
-                    if start is None:
-                        return
-                    part = self._member.infer(_rows(request, start, start + limit))
-                    with lock:
-                        whole.take(part, start, min(limit, rows - start))
-            except BaseException as exc:  # noqa: BLE001 - raised again by the caller's thread
-                errors.append(exc)
-
-        workers = min(-(-rows // limit), CONCURRENCY)
-        with ThreadPoolExecutor(workers, thread_name_prefix="infer-backends-part") as pool:
-            try:
-                wait([pool.submit(answer_parts) for _ in range(workers)])
+                wait([pool.submit(work) for _ in range(parts.workers)])
             except BaseException as exc:  # an interruption stops them, too
-                errors.append(exc)
+                parts.errors.append(exc)
                 raise
-        if errors:
-            raise errors[0]
-        return whole.response()
+        if parts.errors:
+            raise parts.errors[0]
+        return parts.response()
+
+
+class _Splits:
+    _member: Any
+    _fits: Any
+    _settled: Any
+    _require_fit: Any
+    _limit: int
+
+
+class _Async(_Splits):
+    async def infer_async(self, request: InferRequest) -> InferResponse:
+        """Answer a batch of any number of rows, in the running event loop."""
+        if self._fits(request):
+            response: InferResponse = await self._member.infer_async(request)
+            return response
+        answered: InferResponse | None = self._settled(request)
+        return answered or await self._in_tasks(_Parts(request, self._limit))
+
+    async def close_async(self) -> None:
+        """Close the member."""
+        await self._member.close_async()
+
+    async def _in_tasks(self, parts: _Parts) -> InferResponse:
+        import asyncio
+
+        from infer_backends._ways_of_loops import IN_LOOP
+
+        tasks = [
+            asyncio.ensure_future(parts.ask_for(IN_LOOP, self._member))
+            for _ in range(parts.workers)
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return parts.response()
+
+
+class _Streaming(_Splits):
+    def stream(self, request: InferRequest) -> Iterator[InferResponse]:
+        """The member's responses."""
+        self._require_fit(request, "a stream")
+        responses: Iterator[InferResponse] = self._member.stream(request)
+        return responses
+
+
+class _AsyncStreaming(_Splits):
+    def stream_async(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        """The member's responses, in the running event loop."""
+        self._require_fit(request, "a stream")
+        responses: AsyncIterator[InferResponse] = self._member.stream_async(request)
+        return responses
+
+
+_OWN: Abilities = (
+    (SupportsAsync, _Async),
+    (SupportsStreaming, _Streaming),
+    (SupportsAsyncStreaming, _AsyncStreaming),
+)
+
+
+class _Parts:
+    """The parts of one batch: asked for one after the other by each worker, and put together.
+
+    Attributes:
+        workers: How many workers there should be.
+        errors: What they met, oldest first; none of them goes on after the first.
+    """
+
+    def __init__(self, request: InferRequest, limit: int) -> None:
+        self._request = request
+        self._limit = limit
+        self._rows = rows = _count_rows(request)
+        self._starts = iter(range(0, rows, limit))
+        self._lock = Lock()
+        self._whole = _Whole(rows)
+        self.workers = min(-(-rows // limit), CONCURRENCY)
+        self.errors: list[BaseException] = []
+
+    async def ask_for(self, way: Way, member: Backend) -> None:
+        """Ask for one part after the other, for as long as there are any and none has failed."""
+        limit = self._limit
+        try:
+            while not self.errors:
+                with self._lock:
+                    start = next(self._starts, None)
+                if start is None:
+                    return
+                part = await way.ask(member, _rows(self._request, start, start + limit))
+                with self._lock:
+                    self._whole.take(part, start, min(limit, self._rows - start))
+        except BaseException as exc:
+            self.errors.append(exc)
+            raise
+
+    def response(self) -> InferResponse:
+        """The answer, once all parts are there."""
+        return self._whole.response()
 
 
 class _Whole:
@@ -142,6 +254,10 @@ class _Whole:
             first.backend_url,
             first.attempts,
         )
+
+
+def _count_rows(request: InferRequest) -> int:
+    return int(next(iter(request.inputs.values())).shape[0])
 
 
 def _rows(request: InferRequest, start: int, stop: int) -> InferRequest:

@@ -10,30 +10,31 @@ from typing import Any
 from infer_backends._backend import ParameterValue
 from infer_backends._deadline import LONGEST_TIMEOUT
 from infer_backends._errors import InvalidInput
+from infer_backends._request_options import RequestOptions
 
 
-def positive_seconds(timeout: object) -> float:
+def positive_seconds(timeout: object, what: str = "timeout=") -> float:
     """A ``timeout=`` that leaves some time.
 
     Raises:
         InvalidInput: It is no positive number.
     """
-    seconds = number_of_seconds(timeout)
+    seconds = number_of_seconds(timeout, what)
     if seconds <= 0:
-        raise InvalidInput("timeout= is a positive number of seconds; this one is not")
+        raise InvalidInput(f"{what} is a positive number of seconds; this one is not")
     return seconds
 
 
-def number_of_seconds(timeout: object) -> float:
+def number_of_seconds(timeout: object, what: str = "timeout=") -> float:
     """A ``timeout=``, a year at most.
 
     Raises:
         InvalidInput: It is no number.
     """
     if isinstance(timeout, bool) or not isinstance(timeout, Real):
-        raise InvalidInput(f"timeout= is a number of seconds, not {type(timeout).__name__}")
+        raise InvalidInput(f"{what} is a number of seconds, not {type(timeout).__name__}")
     if timeout != timeout:  # noqa: PLR0124 - NaN; an int may be too large for isnan
-        raise InvalidInput("timeout= is a positive number of seconds; this one is not a number")
+        raise InvalidInput(f"{what} is a positive number of seconds; this one is not a number")
     seconds: Any = timeout
     return float(max(-LONGEST_TIMEOUT, min(seconds, LONGEST_TIMEOUT)))
 
@@ -81,6 +82,37 @@ def _check_parameter(name: str, value: object) -> None:
         raise InvalidInput(f"parameter {name!r} is no finite number")
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise InvalidInput(f"parameter {name!r} does not fit into 64 bits")
+
+
+def read_options(given: Mapping[str, Any]) -> RequestOptions | None:
+    """The options of a call that only some backends can do; None if there are none.
+
+    Args:
+        given: Those of :class:`RequestOptions` by name; None for what is not asked for.
+
+    Raises:
+        InvalidInput: One of them is wrong.
+    """
+    if all(value is None for value in given.values()):
+        return None
+    _check_integer("top_k", given.get("top_k"), 1, "of how many elements, 1 or more")
+    _check_integer(
+        "priority", given.get("priority"), 0, "1 for the first, or 0 for the model's own"
+    )
+    compression = given.get("compression")
+    if compression is not None and compression not in ("gzip", "deflate"):
+        raise InvalidInput("compression= is 'gzip' or 'deflate'")
+    queue_timeout = given.get("queue_timeout")
+    if queue_timeout is not None:
+        given = {**given, "queue_timeout": positive_seconds(queue_timeout, "queue_timeout=")}
+    return RequestOptions(**given)
+
+
+def _check_integer(name: str, value: object, least: int, meaning: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
+        raise InvalidInput(f"{name}= is a whole number: {meaning}")
 
 
 def _require_text(text: str, what: str) -> None:

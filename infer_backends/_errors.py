@@ -44,6 +44,8 @@ class InferError(Exception):
 
     attempts: tuple[Attempt, ...]
     unprocessed: bool = False
+    #: Which of the samples of :meth:`Model.map` has this error; None for a single call.
+    sample_index: int | None = None
 
     def __init__(
         self,

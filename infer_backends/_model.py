@@ -1,86 +1,46 @@
-"""What a call means: the ``RemoteModel`` protocol, and ``Model``, its one implementation."""
+"""A model, as code in threads calls it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from time import monotonic
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
 
+from infer_backends import _fitting
 from infer_backends._agreement import Tolerance
 from infer_backends._backend import Backend, InferRequest, InferResponse, ParameterValue
-from infer_backends._binding import Binder
-from infer_backends._call_options import (
-    check_parameters,
-    check_request_id,
-    number_of_seconds,
-    positive_seconds,
-)
+from infer_backends._call_options import number_of_seconds
 from infer_backends._coercion import Coerce
-from infer_backends._deadline import Deadline
-from infer_backends._errors import (
-    InferError,
-    ModelClosed,
-    PluginError,
-    UnsupportedOperation,
-)
-from infer_backends._headers import check_headers
-from infer_backends._inflight import InFlight
-from infer_backends._members import members_of, status_of
-from infer_backends._outputs import Outputs
+from infer_backends._errors import InferError
+from infer_backends._remote_model import CLOSE_TIMEOUT
+from infer_backends._reopening import Reopening
+from infer_backends._request_options import Compression
 from infer_backends._result import InferResult
-from infer_backends._samples import sample
+from infer_backends._semantics import Semantics
 from infer_backends._status import ModelStatus
 from infer_backends._tensors import ModelMetadata
-from infer_backends._verification import Verification, verify
+from infer_backends._verification import Verification
+from infer_backends._ways import BLOCKING, iterate, run
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from typing_extensions import Self
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-DEFAULT_TIMEOUT = 60.0
-CLOSE_TIMEOUT = 10.0
+    from infer_backends._bulk import OnError
+    from infer_backends._sequences import ModelSequence
+    from infer_backends._submissions import Submissions
+
+#: How many requests of ``map`` are in flight at the same time, unless the caller says.
+CONCURRENCY = 4
 
 
-@runtime_checkable
-class RemoteModel(Protocol):
-    """A model, wherever it runs: how its metadata is loaded, and what a call means.
-
-    What applications annotate with; :func:`infer_backends.open_model` returns one.
-    """
-
-    @property
-    def metadata(self) -> ModelMetadata:
-        """What the model says of itself, loaded when it was opened."""
-        ...
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Run the model; see :meth:`Model.__call__`."""
-        ...
-
-    def infer(
-        self,
-        inputs: Mapping[str, Any],
-        *,
-        outputs: Iterable[str] | None = None,
-        timeout: float | None = None,
-        request_id: str = "",
-        parameters: Mapping[str, ParameterValue] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> InferResult:
-        """Run the model, with options; see :meth:`Model.infer`."""
-        ...
-
-    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Release everything; see :meth:`Model.close`."""
-        ...
-
-
-class Model:
+class Model(Reopening):
     """The one implementation of call semantics, over any :class:`~infer_backends.plugin.Backend`.
 
     Made by :func:`infer_backends.open_model`; made directly, it wraps a backend of your own.
-    May be shared by threads, works after ``fork``, and pickles by its URL and options.
+    May be shared by threads, works after ``fork``, and pickles by its URL and options: what is
+    unpickled is opened when it is first used.
 
     Args:
         backend: What answers the calls. The model closes it.
@@ -99,20 +59,16 @@ class Model:
         coerce: Coerce = "lossless",
         reopen: tuple[Callable[..., Model], tuple[Any, ...]] | None = None,
     ) -> None:
+        self._semantics = semantics = Semantics(backend, timeout=timeout, coerce=coerce)
         self._backend = backend
-        self._metadata = backend.metadata
-        self._binder = Binder(self._metadata, coerce)
-        self._outputs = Outputs(self._metadata)
-        self._timeout = DEFAULT_TIMEOUT if timeout is None else positive_seconds(timeout)
-        self._timeout_given = timeout is not None
+        self._calls = semantics.calls
         self._reopen = reopen
-        self._calls = InFlight()
-        self._opened = monotonic()
+        self._submissions: Submissions | None = None
 
     @property
     def metadata(self) -> ModelMetadata:
         """What the model says of itself, loaded when it was opened."""
-        return self._metadata
+        return self._semantics.metadata
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the model on inputs by position, by name, or in one mapping.
@@ -130,12 +86,10 @@ class Model:
             InvalidInput: The arguments do not fit the model; nothing was sent.
             InferError: Why there is no answer; see :mod:`infer_backends`.
         """
-        deadline = Deadline(monotonic() + self._timeout, self._timeout_given)
-        inputs = self._binder.bind(args, kwargs)
-        response = self._run(InferRequest(inputs, None, deadline, "", _NOTHING, _NOTHING))
-        return self._outputs.unpack(response)
+        semantics = self._semantics
+        return semantics.outputs.unpack(self._run(semantics.request_of(args, kwargs)))
 
-    def infer(
+    def infer(  # noqa: PLR0913 - the options of a call
         self,
         inputs: Mapping[str, Any],
         *,
@@ -144,6 +98,10 @@ class Model:
         request_id: str = "",
         parameters: Mapping[str, ParameterValue] | None = None,
         headers: Mapping[str, str] | None = None,
+        top_k: int | None = None,
+        priority: int | None = None,
+        queue_timeout: float | None = None,
+        compression: Compression | None = None,
     ) -> InferResult:
         """Run the model, with options.
 
@@ -154,62 +112,220 @@ class Model:
             request_id: A name for this request, passed to the server.
             parameters: Request parameters of the protocol.
             headers: Extra headers (gRPC: metadata) for this call.
+            top_k: Answer each output by its so many largest elements in each row, as BYTES of
+                ``value:index:label``; :meth:`InferResult.classes` reads them.
+            priority: 1 is served first; for servers that have priorities.
+            queue_timeout: How long the request may wait in the server's queue, in seconds.
+            compression: ``gzip`` or ``deflate``, of what is sent, and of the answer if the server
+                likes.
 
         Returns:
             The outputs by name, with who answered.
 
         Raises:
             InvalidInput: The arguments do not fit the model; nothing was sent.
+            UnsupportedOperation: The model is decoupled, or nobody who answers for it has that
+                option; nothing was sent.
             InferError: Why there is no answer; see :mod:`infer_backends`.
         """
-        seconds = self._timeout if timeout is None else positive_seconds(timeout)
-        request = InferRequest(
-            inputs={},
-            outputs=self._outputs.select(outputs),
-            deadline=Deadline.after(seconds, explicit=timeout is not None or self._timeout_given),
-            request_id=check_request_id(request_id),
-            parameters=check_parameters(parameters),
-            headers=check_headers(headers),
-        )
-        request.inputs = self._binder.bind_mapping(inputs)
-        response = self._run(request)
-        return InferResult(
-            self._outputs.order(response, request.outputs),
-            backend_url=response.backend_url,
-            attempts=response.attempts,
-            model_version=response.model_version,
-            parameters=response.parameters,
+        request = self._semantics.request(
+            inputs,
+            outputs=outputs,
+            timeout=timeout,
             request_id=request_id,
+            parameters=parameters,
+            headers=headers,
+            top_k=top_k,
+            priority=priority,
+            queue_timeout=queue_timeout,
+            compression=compression,
         )
+        return self._semantics.result(self._run(request), request)
 
-    def _run(self, request: InferRequest) -> InferResponse:
+    def _run(self, request: InferRequest, backend: Backend | None = None) -> InferResponse:
+        if not self._semantics.one_response:
+            self._semantics.require_one_response()
         calls = self._calls
         token = calls.enter()
         try:
-            response = self._backend.infer(request)
-        except InferError as exc:
-            if calls.closed and not isinstance(exc, ModelClosed):
-                raise ModelClosed("the model was closed while this call was in flight") from exc
-            raise
+            if request.options is None:
+                response = (backend or self._backend).infer(request)
+            else:
+                response = run(_fitting.ask(BLOCKING, backend or self._backend, request))
         except Exception as exc:
-            raise self._foreign(exc) from exc
+            failure = self._semantics.failure(exc)
+            if failure is exc:
+                raise
+            raise failure from exc
         finally:
             calls.leave(token)
-        if not isinstance(response, InferResponse):
-            raise PluginError(
-                f"{self._described()} returned {type(response).__name__}; a backend returns an "
-                "InferResponse"
-            )
-        return response
+        return response if type(response) is InferResponse else self._semantics.checked(response)
 
-    def _described(self) -> str:
-        return f"the backend {type(self._backend).__module__}.{type(self._backend).__name__}"
+    def submit(self, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run the model in a thread of its own, and go on meanwhile.
 
-    def _foreign(self, exc: Exception) -> PluginError:
-        # Only the type: a careless message could hold the URL's password.
-        return PluginError(
-            f"{self._described()} raised {type(exc).__name__}; a backend raises only the "
-            "library's errors"
+        So many calls are made at the same time, and so many more may wait; after that, submitting
+        waits until there is room. The time that a call may take begins here.
+
+        Args:
+            *args: As for a call of the model. The arrays must not change until the call has ended.
+            **kwargs: As for a call of the model.
+
+        Returns:
+            A future of what the call returns, or raises. One that has not begun can be cancelled.
+
+        Raises:
+            InvalidInput: The arguments do not fit the model; nothing was sent.
+            DeadlineExceeded: There was no room in time.
+            ModelClosed: The model was closed.
+        """
+        self._semantics.require_one_response()
+        request = self._semantics.request_of(args, kwargs)
+        submissions = self._submissions
+        if submissions is None:
+            # Imported where futures are used: importing the library has to stay cheap.
+            from infer_backends._submissions import Submissions
+
+            # Of two threads that come here at once, one has one of its own for its first call.
+            submissions = self._submissions = Submissions()
+        return submissions.begin(self._answer, request)
+
+    def _answer(self, request: InferRequest) -> Any:
+        request.deadline.require("the call began")
+        return self._semantics.outputs.unpack(self._run(request))
+
+    def stream(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        outputs: Iterable[str] | None = None,
+        timeout: float | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, ParameterValue] | None = None,
+        headers: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        queue_timeout: float | None = None,
+    ) -> Iterator[InferResult]:
+        """Send one request to a decoupled model, and take its responses as they come.
+
+        Nothing is sent before the first response is asked for. Leaving the loop early, or
+        ``close`` of what is returned, cancels the request at the server.
+
+        Args:
+            inputs: The inputs by name.
+            outputs: The outputs wanted, in the order wanted; None for all.
+            timeout: The total time for all responses, in seconds; None for the model's own.
+            request_id: A name for this request, passed to the server.
+            parameters: Request parameters of the protocol.
+            headers: Extra headers (gRPC: metadata) for this call.
+            priority: As for :meth:`infer`.
+            queue_timeout: As for :meth:`infer`.
+
+        Returns:
+            The responses, each as :meth:`infer` has its one.
+
+        Raises:
+            InvalidInput: The arguments do not fit the model; nothing was sent.
+            UnsupportedOperation: The model is not decoupled, or who answers for it cannot stream;
+                the error says which URL would do.
+            InferError: Raised where the next response would have been: why there is none.
+        """
+        self._semantics.require_streams()
+        request = self._semantics.request(
+            inputs,
+            outputs=outputs,
+            timeout=timeout,
+            request_id=request_id,
+            parameters=parameters,
+            headers=headers,
+            priority=priority,
+            queue_timeout=queue_timeout,
+        )
+        return self._stream(request)
+
+    def _stream(self, request: InferRequest) -> Iterator[InferResult]:
+        token = self._calls.enter()
+        try:
+            for response in iterate(_fitting.stream(BLOCKING, self._backend, request)):
+                yield self._semantics.result(self._semantics.checked(response), request)
+        except Exception as exc:
+            failure = self._semantics.failure(exc)
+            if failure is exc:
+                raise
+            raise failure from exc
+        finally:
+            self._calls.leave(token)
+
+    def sequence(self) -> ModelSequence:
+        """A sequence of requests to a stateful model, one after the other::
+
+            with model.sequence() as step:
+                first = step(x)
+                total = step(y, last=True)
+
+        All of them go to the same place: nothing is sent twice, and nobody else is asked. Without
+        ``last=True`` the server keeps the state until it finds the sequence idle for too long.
+
+        Raises:
+            UnsupportedOperation: Nobody who answers for the model keeps sequences.
+        """
+        from infer_backends._sequences import ModelSequence
+
+        return ModelSequence(self._semantics, self._run)
+
+    def map(
+        self,
+        samples: Iterable[Any],
+        *,
+        batch_size: int | Literal["auto"] = "auto",
+        concurrency: int = CONCURRENCY,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        timeout: float | None = None,
+        outputs: Iterable[str] | None = None,
+        progress: bool = False,
+    ) -> Iterator[Any]:
+        """Run the model on any number of samples, in batches, some of them at the same time.
+
+        Samples are taken as they are needed, and results given as they come, so neither need fit
+        in memory.
+
+        Args:
+            samples: What one call takes, without the batch axis, each: an array for a model with
+                one input, a tuple in metadata order, or a mapping by name. For a model without a
+                batch axis, what one call takes.
+            batch_size: How many samples go in one request. ``auto`` is the model's
+                ``max_batch_size``; for one that has none, 32 where the first axis of all tensors
+                may be of any length, else 1.
+            concurrency: How many requests are in flight at the same time.
+            ordered: Whether results come in the order of the samples; else as soon as they are
+                there.
+            on_error: ``raise`` ends with the first sample that fails; ``return`` has the error in
+                the place of its result. Both have ``sample_index``.
+            timeout: The time for each request, in seconds; None for the model's own.
+            outputs: The outputs wanted, in the order wanted; None for all.
+            progress: Whether to show a progress bar; needs the package rich.
+
+        Returns:
+            One :class:`InferResult` for each sample, without the batch axis.
+
+        Raises:
+            InvalidInput: An argument is wrong.
+            InferError: Why a sample has no result; the message begins with its index.
+        """
+        from infer_backends._map import map_samples
+
+        return map_samples(
+            self._semantics,
+            self._run,
+            samples,
+            batch_size=batch_size,
+            concurrency=concurrency,
+            ordered=ordered,
+            on_error=on_error,
+            timeout=timeout,
+            outputs=outputs,
+            progress=progress,
         )
 
     def status(self) -> ModelStatus:
@@ -218,11 +334,7 @@ class Model:
         Raises:
             ModelClosed: The model was closed.
         """
-        token = self._calls.enter()
-        try:
-            return status_of(self._backend, monotonic() - self._opened)
-        finally:
-            self._calls.leave(token)
+        return self._semantics.status()
 
     def verify(
         self,
@@ -254,7 +366,7 @@ class Model:
             InvalidInput: The arguments do not fit the model; nothing was sent.
             ModelClosed: The model was closed.
         """
-        return self._ask_every_member(inputs, timeout, seed, Tolerance.of(rtol, atol))
+        return self._semantics.ask_every_member(inputs, timeout, seed, Tolerance.of(rtol, atol))
 
     def warmup(
         self,
@@ -268,28 +380,7 @@ class Model:
         What they answer is not compared. The arguments, and what is raised, are those of
         :meth:`verify`.
         """
-        return self._ask_every_member(inputs, timeout, seed, None)
-
-    def _ask_every_member(
-        self,
-        inputs: Mapping[str, Any] | None,
-        timeout: float | None,
-        seed: int,
-        tolerance: Tolerance | None,
-    ) -> Verification:
-        seconds = self._timeout if timeout is None else positive_seconds(timeout)
-        deadline = Deadline.after(seconds, explicit=timeout is not None or self._timeout_given)
-        given = sample(self._metadata, seed=seed) if inputs is None else inputs
-        bound = self._binder.bind_mapping(given)
-        made_up = inputs is None
-        token = self._calls.enter()
-        try:
-            found = verify(members_of(self._backend), bound, deadline, tolerance, made_up=made_up)
-        finally:
-            self._calls.leave(token)
-        if self._calls.closed and any(member.error is not None for member in found.members):
-            raise ModelClosed("the model was closed while its members were asked")
-        return found
+        return self._semantics.ask_every_member(inputs, timeout, seed, None)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Release everything. May be called more than once.
@@ -303,13 +394,20 @@ class Model:
         Raises:
             InvalidInput: ``timeout`` is no number; nothing was closed.
         """
-        self._calls.close(number_of_seconds(timeout))
+        within = number_of_seconds(timeout)
+        if self._unopened:
+            self._discard()
+            return
+        submissions = self._submissions
+        if submissions is not None:
+            submissions.close()
+        self._calls.close(within)
         try:
             self._backend.close()
         except InferError:
             raise
         except Exception as exc:
-            raise self._foreign(exc) from exc
+            raise self._semantics.failure(exc) from exc
 
     def __enter__(self) -> Self:
         return self
@@ -322,15 +420,5 @@ class Model:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
-        if self._reopen is None:
-            raise UnsupportedOperation(
-                "a model made from a Backend cannot be pickled: open it by its URL with open_model"
-            )
-        return self._reopen
-
     def __repr__(self) -> str:
-        state = " (closed)" if self._calls.closed else ""
-        inputs = ", ".join(map(str, self._metadata.inputs))
-        outputs = ", ".join(map(str, self._metadata.outputs))
-        return f"<Model {self._metadata.name!r}: {inputs} -> {outputs}{state}>"
+        return "<Model, not opened yet>" if self._unopened else self._semantics.describe("Model")

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, aclosing, contextmanager
+from typing import TYPE_CHECKING, Any
 
-from infer_backends._abilities import with_abilities_of
-from infer_backends._backend import Backend, InferRequest, InferResponse
+from infer_backends._abilities import Abilities, with_abilities_of
+from infer_backends._backend import (
+    Backend,
+    InferRequest,
+    InferResponse,
+    SupportsAsync,
+    SupportsAsyncStreaming,
+    SupportsStreaming,
+)
 from infer_backends._deadline import Clock
 from infer_backends._errors import InferError, PluginError
 from infer_backends._events import AttemptEvent, Event
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
 class Observed:
     """Lets its member answer, and tells how that went; for models that somebody observes.
 
-    It can be asked whether it is ready, or to describe its model, if its member can.
+    It has the optional abilities of its member; a stream is one attempt, until its last response.
 
     Args:
         member: Who answers.
@@ -32,7 +40,7 @@ class Observed:
 
     def __new__(cls, member: Backend, *_: object, **__: object) -> Self:
         """One that has the optional abilities of its member, and no others."""
-        return super().__new__(with_abilities_of(member, cls))
+        return super().__new__(with_abilities_of(member, cls, _OWN))
 
     def __init__(
         self,
@@ -60,9 +68,19 @@ class Observed:
         Raises:
             InferError: What the member said.
         """
+        with self._told(request):
+            return self._member.infer(request)
+
+    def close(self) -> None:
+        """Close the member."""
+        self._member.close()
+
+    @contextmanager
+    def _told(self, request: InferRequest) -> Iterator[None]:
+        """Tell how that goes which is done meanwhile."""
         started = self._clock()
         try:
-            response = self._member.infer(request)
+            yield
         except InferError as exc:
             self._tell(request, started, exc)
             raise
@@ -71,12 +89,11 @@ class Observed:
             error = PluginError(f"the backend raised {type(exc).__name__}")
             self._tell(request, started, error)
             raise
+        except GeneratorExit:
+            # Whoever read a stream has had enough of it.
+            self._tell(request, started, None)
+            raise
         self._tell(request, started, None)
-        return response
-
-    def close(self) -> None:
-        """Close the member."""
-        self._member.close()
 
     def _tell(self, request: InferRequest, started: float, error: InferError | None) -> None:
         self._notify(
@@ -89,3 +106,43 @@ class Observed:
                 request.request_id,
             )
         )
+
+
+class _Observing:
+    _member: Any
+    _told: Callable[[InferRequest], AbstractContextManager[None]]
+
+
+class _Async(_Observing):
+    async def infer_async(self, request: InferRequest) -> InferResponse:
+        """Let the member answer, in the running event loop."""
+        with self._told(request):
+            response: InferResponse = await self._member.infer_async(request)
+            return response
+
+    async def close_async(self) -> None:
+        """Close the member."""
+        await self._member.close_async()
+
+
+class _Streaming(_Observing):
+    def stream(self, request: InferRequest) -> Iterator[InferResponse]:
+        """The member's responses."""
+        with self._told(request):
+            yield from self._member.stream(request)
+
+
+class _AsyncStreaming(_Observing):
+    async def stream_async(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        """The member's responses, in the running event loop."""
+        with self._told(request):
+            async with aclosing(self._member.stream_async(request)) as responses:
+                async for response in responses:
+                    yield response
+
+
+_OWN: Abilities = (
+    (SupportsAsync, _Async),
+    (SupportsStreaming, _Streaming),
+    (SupportsAsyncStreaming, _AsyncStreaming),
+)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from infer_backends._backend import Backend
+from infer_backends._backend import Backend, SupportsAsync
 from infer_backends._batching import Splitting
 from infer_backends._deadline import Deadline
 from infer_backends._errors import InvalidURL
 from infer_backends._loading import LoadedPlugin
-from infer_backends._model import DEFAULT_TIMEOUT, Model
+from infer_backends._model import Model
 from infer_backends._observers import Observers, open_observers
 from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, OpenOptions, Option
 from infer_backends._registry import REGISTRY
+from infer_backends._remote_model import DEFAULT_TIMEOUT
 from infer_backends._replica_urls import replica_urls
 from infer_backends._resilience._policy import FAREWELL, Policy
 from infer_backends._resilience._single import Single
@@ -23,6 +25,9 @@ from infer_backends._tensors import ModelMetadata
 from infer_backends._url import ModelURL, has_scheme, split_urls
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from infer_backends._async_model import AsyncModel
     from infer_backends._resilience._fallback import Fallback
 
 URL = str | os.PathLike[str] | ModelURL
@@ -64,32 +69,100 @@ def open_model(
         >>> with open_model("onnx:digits.onnx") as model:  # doctest: +SKIP
         ...     probabilities = model(images)
     """
-    urls = tuple(_with_version(parsed, version) for parsed in parse_urls(url))
-    given = {name: value for name, value in options.items() if value is not None}
-    if len(urls) > 1:
-        for name in sorted(given.keys() - _CORE_NAMES):
-            raise InvalidURL(
-                f"with several URLs, the option {name!r} belongs in the URL that it is meant for; "
-                f"the call takes {', '.join(sorted(_CORE_NAMES))}"
-            )
-    plans = [
-        [_Plan(replica, given, headers) for replica in replica_urls(parsed)] for parsed in urls
-    ]
-    core = _agree([replicas[0] for replicas in plans])
-    timeout = core["timeout"]
-    deadline = Deadline.after(timeout or DEFAULT_TIMEOUT, explicit=timeout is not None)
-    policy = _policy(core)
-    try:
-        backend = _stand_for(plans, deadline, policy)
-    except BaseException:
-        policy.observers.close(FAREWELL)
-        raise
+    opening = _Opening(url, headers, version, options)
     return Model(
-        backend,
-        timeout=timeout,
-        coerce=core["coerce"],
-        reopen=(_reopen, (urls, headers, given)),
+        opening.backend(),
+        timeout=opening.timeout,
+        coerce=opening.coerce,
+        reopen=(_reopen, (opening.urls, headers, opening.given)),
     )
+
+
+async def open_async_model(
+    url: URL | Iterable[URL],
+    *,
+    headers: Mapping[str, str] | None = None,
+    version: str | int | None = None,
+    **options: Any,
+) -> AsyncModel:
+    """Open the model that a URL names, for calls in event loops.
+
+    Takes, and raises, what :func:`open_model` does. Opening itself is done by a thread.
+
+    Returns:
+        The model, ready to be awaited.
+
+    Example:
+        >>> async with await open_async_model("onnx:digits.onnx") as model:  # doctest: +SKIP
+        ...     probabilities = await model(images)
+    """
+    # Imported where there is a loop: importing the library has to stay cheap.
+    import asyncio
+
+    from infer_backends._async_model import AsyncModel
+
+    opening = _Opening(url, headers, version, options, in_loops=True)
+    thread = asyncio.ensure_future(asyncio.to_thread(opening.backend))
+    try:
+        backend = await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        # What is opened all the same is of use to nobody.
+        thread.add_done_callback(_close_unwanted)
+        raise
+    return AsyncModel(backend, timeout=opening.timeout, coerce=opening.coerce)
+
+
+def _close_unwanted(thread: asyncio.Future[Single | Fallback]) -> None:
+    if not thread.cancelled() and thread.exception() is None:
+        backend = thread.result()
+        threading.Thread(target=backend.close, name="infer-backends-close", daemon=True).start()
+
+
+class _Opening:
+    """All that is checked before anything is sent, and what is opened then.
+
+    Attributes:
+        urls: The URLs, parsed.
+        given: The options of the call.
+        timeout: The time that a call may take, in seconds; None where nobody said.
+        coerce: How far inputs may be converted.
+    """
+
+    def __init__(
+        self,
+        url: URL | Iterable[URL],
+        headers: Mapping[str, str] | None,
+        version: str | int | None,
+        options: Mapping[str, Any],
+        *,
+        in_loops: bool = False,
+    ) -> None:
+        self.urls = tuple(_with_version(parsed, version) for parsed in parse_urls(url))
+        self.given = {name: value for name, value in options.items() if value is not None}
+        if len(self.urls) > 1:
+            for name in sorted(self.given.keys() - _CORE_NAMES):
+                raise InvalidURL(
+                    f"with several URLs, the option {name!r} belongs in the URL that it is meant "
+                    f"for; the call takes {', '.join(sorted(_CORE_NAMES))}"
+                )
+        self._plans = [
+            [_Plan(replica, self.given, headers, in_loops) for replica in replica_urls(parsed)]
+            for parsed in self.urls
+        ]
+        self._core = _agree([replicas[0] for replicas in self._plans])
+        self.timeout: float | None = self._core["timeout"]
+        self.coerce = self._core["coerce"]
+
+    def backend(self) -> Single | Fallback:
+        """What stands for all the URLs, open."""
+        explicit = self.timeout is not None
+        deadline = Deadline.after(self.timeout or DEFAULT_TIMEOUT, explicit=explicit)
+        policy = _policy(self._core)
+        try:
+            return _stand_for(self._plans, deadline, policy)
+        except BaseException:
+            policy.observers.close(FAREWELL)
+            raise
 
 
 def _policy(core: Mapping[str, Any]) -> Policy:
@@ -134,8 +207,13 @@ class _Plan:
     """One URL with its plugin and its options, all checked, not yet opened."""
 
     def __init__(
-        self, url: ModelURL, given: Mapping[str, Any], headers: Mapping[str, str] | None
+        self,
+        url: ModelURL,
+        given: Mapping[str, Any],
+        headers: Mapping[str, str] | None,
+        in_loops: bool,
     ) -> None:
+        self._in_loops = in_loops
         plugin: LoadedPlugin = REGISTRY.find(url.scheme)
         declared: tuple[Option, ...] = plugin.options(url.scheme)
         self.options = OpenOptions.read(url, declared, given, headers=headers)
@@ -159,6 +237,10 @@ class _Plan:
             options = copy(self.options)
             options.deadline = deadline
             backend = self._plugin.open(self.url, options)
+            if self._in_loops and not isinstance(backend, SupportsAsync):
+                from infer_backends._in_pool import InPool
+
+                backend = InPool(backend)
             if backend.metadata.max_batch_size > 0:
                 backend = Splitting(backend, str(self.url))
             if observers:

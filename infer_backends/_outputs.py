@@ -9,7 +9,7 @@ import numpy as np
 
 from infer_backends._backend import Array, InferResponse
 from infer_backends._errors import InvalidInput, ProtocolError
-from infer_backends._tensors import ModelMetadata
+from infer_backends._tensors import DataType, ModelMetadata
 
 
 class Outputs:
@@ -64,15 +64,25 @@ class Outputs:
             return array
         return self._look_closer(name, response)
 
-    def order(self, response: InferResponse, outputs: tuple[str, ...] | None) -> dict[str, Array]:
+    def order(
+        self, response: InferResponse, outputs: tuple[str, ...] | None, *, classes: bool = False
+    ) -> dict[str, Array]:
         """The outputs of a response in the order asked for, or in metadata order.
+
+        Args:
+            response: The response.
+            outputs: The names asked for; None for all.
+            classes: Whether classes were asked for, which are BYTES.
 
         Raises:
             ProtocolError: One is missing, or not what the metadata says.
         """
-        return {name: self._look_closer(name, response) for name in outputs or self._dtypes}
+        bytes_ = DataType.BYTES.numpy_dtype if classes else None
+        return {name: self._look_closer(name, response, bytes_) for name in outputs or self._dtypes}
 
-    def _look_closer(self, name: str, response: InferResponse) -> Array:
+    def _look_closer(
+        self, name: str, response: InferResponse, dtype: np.dtype[np.generic] | None = None
+    ) -> Array:
         array: Any = response.outputs.get(name)
         who = response.backend_url or "the backend"
         if array is None:
@@ -80,11 +90,12 @@ class Outputs:
                 f"the answer of {who} has no output {name!r}; it has "
                 f"{_listed(response.outputs) or 'none'}"
             )
-        if not isinstance(array, np.ndarray) or array.dtype != self._dtypes[name]:
+        dtype = dtype or self._dtypes[name]
+        if not isinstance(array, np.ndarray) or array.dtype != dtype:
             got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             raise ProtocolError(
                 f"the answer of {who} has the output {name!r} as {got}; the model's metadata says "
-                f"an array of {self._dtypes[name]}"
+                f"an array of {dtype}"
             )
         return array
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from infer_backends._backend import Array, Attempt, ParameterValue
+from infer_backends._classes import read_classes
 
 
 class InferResult(Mapping[str, Array]):
@@ -19,6 +21,7 @@ class InferResult(Mapping[str, Array]):
         model_version: The version that answered; empty when the backend has none.
         parameters: Response parameters of the protocol.
         request_id: The ``request_id`` of the call; empty for none.
+        sample_index: Which of the samples of :meth:`Model.map` this is of; None of a single call.
     """
 
     __slots__ = (
@@ -28,6 +31,7 @@ class InferResult(Mapping[str, Array]):
         "model_version",
         "parameters",
         "request_id",
+        "sample_index",
     )
 
     def __init__(
@@ -39,6 +43,7 @@ class InferResult(Mapping[str, Array]):
         model_version: str = "",
         parameters: Mapping[str, ParameterValue] | None = None,
         request_id: str = "",
+        sample_index: int | None = None,
     ) -> None:
         self._outputs = outputs
         self.backend_url = backend_url
@@ -46,12 +51,28 @@ class InferResult(Mapping[str, Array]):
         self.model_version = model_version
         self.parameters = dict(parameters) if parameters else {}
         self.request_id = request_id
+        self.sample_index = sample_index
 
     def __getitem__(self, name: str) -> Array:
         try:
             return self._outputs[name]
         except KeyError:
             raise KeyError(f"no output {name!r}; there are {', '.join(self._outputs)}") from None
+
+    def classes(self, name: str) -> list[Any]:
+        """The classes of an output, of a call with ``top_k=``.
+
+        Args:
+            name: The output's name.
+
+        Returns:
+            For each row a list of :class:`Classification`, the largest element first; one such
+            list for a model without a batch axis.
+
+        Raises:
+            ProtocolError: The output holds no classes.
+        """
+        return read_classes(self[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._outputs)

@@ -28,9 +28,9 @@ from infer_backends._cli._models import input_option, urls_from_terminal
 from infer_backends._deadline import Deadline
 from infer_backends._errors import InferError
 from infer_backends._members import members_of
-from infer_backends._model import DEFAULT_TIMEOUT
 from infer_backends._open import open_model
 from infer_backends._registry import REGISTRY
+from infer_backends._remote_model import DEFAULT_TIMEOUT
 from infer_backends._resilience._parity import differences
 from infer_backends._samples import sample
 from infer_backends._tensors import ModelMetadata

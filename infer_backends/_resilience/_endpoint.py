@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
-import time
-import weakref
+from contextlib import aclosing
 from copy import copy
 
+from infer_backends import _fitting
 from infer_backends._backend import InferRequest, InferResponse
 from infer_backends._deadline import Deadline
 from infer_backends._errors import (
@@ -18,22 +16,15 @@ from infer_backends._errors import (
     MetadataMismatch,
     ModelClosed,
     ModelNotFound,
-    PluginError,
     ProtocolError,
     Unavailable,
 )
-from infer_backends._events import ProbeEvent, TransitionEvent
-from infer_backends._member_state import MemberState
-from infer_backends._resilience._breaker import Breaker, Permit, Transition
-from infer_backends._resilience._contact import Contact
-from infer_backends._resilience._latency import Latency
-from infer_backends._resilience._likeness import Likeness
+from infer_backends._resilience._breaker import Permit
 from infer_backends._resilience._opened import Opened
-from infer_backends._resilience._policy import SLOW, SLOWEST_PROBES, Policy
-from infer_backends._resilience._prober import Prober
-from infer_backends._resilience._remembered import remembered
-from infer_backends._status import MemberStatus
+from infer_backends._resilience._policy import SLOW
+from infer_backends._resilience._watched import PROBE_TIMEOUT, Watched
 from infer_backends._tensors import ModelMetadata
+from infer_backends._ways import BLOCKING, Responses, Way, run
 
 logger = logging.getLogger("infer_backends")
 
@@ -48,44 +39,12 @@ _SAYS_NOTHING = (MetadataMismatch, ModelClosed)
 #: A time-out after less than this, in seconds, is the caller's: there was no time left.
 _HURRIED = 0.001
 
-#: How long a probe may take, in seconds; and one that has to open the model first.
-_PROBE_TIMEOUT, _FIRST_PROBE_TIMEOUT = 2.0, 5.0
 
+class Endpoint(Watched):
+    """One URL of a model, and the calls that it is asked to answer.
 
-class Endpoint:
-    """One URL of a model.
-
-    Args:
-        contact: The way to it.
-        policy: How it is watched over.
-
-    Attributes:
-        url: The URL, secrets masked.
-        breaker: Whether it is asked.
-        latency: How long it takes to answer.
-        contact: The way to it.
+    Each call is one coroutine, by whichever way it goes; see ``_ways.py``.
     """
-
-    def __init__(self, contact: Contact, policy: Policy) -> None:
-        self.url = contact.url
-        self.contact = contact
-        self.breaker = Breaker(policy.clock, policy.random)
-        self.latency = Latency()
-        self._policy = policy
-        self._clock = policy.clock
-        self._name = ""
-        self._likeness: Likeness | None = None
-        self._prober = Prober(self._probe, "infer-backends-probe")
-        self._pace = policy.probe_period
-        self._next_probe: float | None = None
-        self._probes = 0
-        self._last_error: InferError | None = None
-        self._loaded = False
-        self._closed = False
-        self._telling = threading.Lock()
-        _ENDPOINTS.add(self)
-
-    # What a call does ------------------------------------------------------------------------
 
     def admit(self) -> Permit | None:
         """Leave to ask this endpoint, or None."""
@@ -95,7 +54,7 @@ class Endpoint:
             self._watch()
         return permit
 
-    def infer(self, request: InferRequest, permit: Permit) -> InferResponse:
+    async def answer(self, way: Way, request: InferRequest, permit: Permit) -> InferResponse:
         """Let it answer, and learn from how that goes.
 
         Raises:
@@ -106,17 +65,17 @@ class Endpoint:
         started = clock()
         try:
             if not self._loaded:
-                self._load(request.deadline)
+                await way.aside(self._load, request.deadline)
                 # What an answer takes is what is learnt, and loading is no part of it.
                 started = clock()
-            response = self.run(request)
+            response = await self._ask(way, request)
             likeness = self._likeness
-            if likeness is not None and not likeness.of(response):
-                self._doubt(request.deadline)
+            if likeness is not None and not likeness.of(response, request.options):
+                await way.aside(self._doubt, request.deadline)
                 # It is the model that it was, and does not keep to what it says of itself.
                 self._likeness = None
         except BaseException as exc:
-            other = self._learn(exc, permit, started, request.deadline)
+            other = await self._learn(way, exc, permit, started, request.deadline)
             if other is None:
                 raise
             raise other from exc
@@ -127,28 +86,85 @@ class Endpoint:
             self._announce(transition)
         return response
 
+    async def responses(self, way: Way, request: InferRequest, permit: Permit) -> Responses:
+        """Let it answer by any number of responses; the first shows that it is available.
+
+        Raises:
+            InferError: What it said.
+        """
+        started = self._clock()
+        held: Permit | None = permit
+        try:
+            if not self._loaded:
+                await way.aside(self._load, request.deadline)
+            async with aclosing(self._stream(way, request)) as responses:
+                async for response in responses:
+                    if held is not None:
+                        self._announce(self.breaker.succeeded(held, self._clock()))
+                        held = None
+                    yield response
+        except BaseException as exc:
+            # After the first response it fails as any other call would that it is asked now.
+            held = held or self.breaker.free
+            if held is not None:
+                await self._learn(way, exc, held, started, request.deadline)
+            raise
+        if held is not None:
+            self._announce(self.breaker.succeeded(held, self._clock()))
+
     def run(self, request: InferRequest) -> InferResponse:
         """Let it answer, whatever its state; opens it if need be."""
         if not self._loaded:
             self._load(request.deadline)
+        return run(self._ask(BLOCKING, request))
+
+    async def _ask(self, way: Way, request: InferRequest) -> InferResponse:
         token = object()
+        opened = self._enter(token)
+        try:
+            if request.options is None:
+                return await way.ask(opened.backend, request)
+            return await _fitting.ask(way, opened.backend, request)
+        finally:
+            opened.inside.discard(token)
+
+    async def _stream(self, way: Way, request: InferRequest) -> Responses:
+        token = object()
+        opened = self._enter(token)
+        try:
+            async with aclosing(_fitting.stream(way, opened.backend, request)) as responses:
+                async for response in responses:
+                    yield response
+        finally:
+            opened.inside.discard(token)
+
+    def _enter(self, token: object) -> Opened:
         opened = self.contact.openings.enter(token)
         if opened is None:
             raise Unavailable(f"{self.url} was not reached yet")
-        try:
-            return opened.backend.infer(request)
-        finally:
-            opened.inside.discard(token)
+        return opened
+
+    @property
+    def request_options(self) -> frozenset[str] | None:
+        """Which options it can do; None when that is not known yet."""
+        opened = self.contact.openings.current
+        return None if opened is None else _fitting.options_with_own(opened.backend)
+
+    async def close_here(self) -> None:
+        """Close what it has in the running event loop."""
+        opened = self.contact.openings.current
+        if opened is not None:
+            await _fitting.close_async(opened.backend)
+
+    def advice(self, ability: str) -> str:
+        """Where that can be had which it cannot do."""
+        opened = self.contact.openings.current
+        return "" if opened is None else _fitting.advice_of(opened.backend, ability)
 
     def metadata(self, deadline: Deadline) -> ModelMetadata:
         """What it says of its model; opens it if need be."""
         opened = self.contact.openings.current if self._loaded else None
         return (opened or self._load(deadline)).backend.metadata
-
-    @property
-    def unopened(self) -> bool:
-        """Whether it is loaded when it is needed, and was not needed yet."""
-        return self.breaker.state is MemberState.UNOPENED
 
     def begin_loading(self) -> None:
         """Load it in the background."""
@@ -164,15 +180,15 @@ class Endpoint:
         self._announce(self.breaker.opened())
         return opened
 
-    def _learn(
-        self, exc: BaseException, permit: Permit, started: float, deadline: Deadline
+    async def _learn(
+        self, way: Way, exc: BaseException, permit: Permit, started: float, deadline: Deadline
     ) -> InferError | None:
         """Take notice of how a call failed; the error to raise instead, if another says more."""
         other: InferError | None = None
         if isinstance(exc, (InvalidInput, ProtocolError)):
             # The request fitted the model that was opened. Is it still that model?
             try:
-                self._doubt(deadline)
+                await way.aside(self._doubt, deadline)
             except InferError as found:
                 exc = other = found
             except BaseException:  # an interruption
@@ -206,7 +222,7 @@ class Endpoint:
         """
         if not self._policy.strict:
             return
-        within = Deadline.after(min(_PROBE_TIMEOUT, deadline.remaining()))
+        within = Deadline.after(min(PROBE_TIMEOUT, deadline.remaining()))
         try:
             found = self.contact.changed(self._policy.clock, within)
         except (ModelNotFound, Unavailable):
@@ -216,187 +232,3 @@ class Endpoint:
             return
         if found:
             raise self._exclude(found)
-
-    def _exclude(self, found: list[str]) -> MetadataMismatch:
-        reason = (
-            f"it is not the same model: {'; '.join(found)}. Serve the same model, or open with "
-            "parity=warn"
-        )
-        self._announce(self.breaker.shut(MemberState.EXCLUDED, reason))
-        error = MetadataMismatch(f"{self.url} is not asked any more: {reason}")
-        self._last_error = copy(error)
-        return error
-
-    # What happens in the background ----------------------------------------------------------
-
-    def start(self, agreed: ModelMetadata, state: MemberState, reason: str) -> None:
-        """Begin to be a member of a model.
-
-        Args:
-            agreed: The metadata that its members agree on.
-            state: The state to begin in.
-            reason: Why, if it is not to be asked at first.
-        """
-        self.contact.agreed = agreed
-        self._likeness = Likeness(agreed)
-        self._name = agreed.name
-        self._loaded = state is MemberState.READY
-        transition = self.breaker.shut(state, reason)
-        if state is MemberState.UNOPENED:
-            self.breaker.news.clear()
-        else:
-            self._announce(transition)
-
-    def failed_to_open(self, error: InferError) -> None:
-        """Remember why it could not be opened."""
-        self._last_error = error
-
-    def _probe(self) -> float | None:
-        """See whether it would answer now; the seconds until the next time, or None."""
-        self._next_probe = None
-        state = self.breaker.state
-        if self._closed or state not in _PROBED:
-            return self._policy.probe_period if self.contact.openings.sweep() else None
-        delay = self.breaker.held(probed=self.contact.can_be_probed)
-        if delay <= 0:
-            self._see()
-            if self.breaker.state is MemberState.EXCLUDED:
-                delay = self._policy.probe_period * SLOWEST_PROBES
-            else:
-                delay = self._pace = self._policy.pace(self._pace)
-        self._next_probe = self._policy.clock() + delay
-        return 0.0 if self.breaker.state not in _PROBED else delay
-
-    def _see(self) -> None:
-        started = self._policy.clock()
-        found: list[str] = []
-        error: InferError | None = None
-        opened = self.contact.openings.current is not None
-        self._probes += 1
-        try:
-            timeout = _PROBE_TIMEOUT if opened else _FIRST_PROBE_TIMEOUT
-            found = self.contact.renew(Deadline.after(timeout), strict=self._policy.strict)
-        except InferError as exc:
-            error = remembered(exc)
-        except Exception as exc:  # noqa: BLE001 - nobody is there to catch it
-            error = PluginError(f"{self.url} raised {type(exc).__name__} when it was probed")
-            error.__cause__ = exc
-            remembered(error)
-        self._tell_of_probe(started, error)
-        if isinstance(error, ModelClosed):
-            return
-        if error is not None:
-            if self.breaker.state is not MemberState.EXCLUDED:
-                self._last_error = error
-        elif found and self._policy.strict:
-            self._exclude(found)
-        else:
-            self._announce(self.breaker.recover("it is ready; a few calls will show"))
-
-    def _tell_of_probe(self, started: float, error: InferError | None) -> None:
-        duration = self._policy.clock() - started
-        logger.debug("%s was probed: %s", self.url, "ready" if error is None else error)
-        if self._policy.observers:
-            self._policy.observers.notify(
-                ProbeEvent(
-                    model=self._name,
-                    time=time.time(),
-                    url=self.url,
-                    ready=error is None,
-                    duration=duration,
-                    error=error,
-                )
-            )
-
-    def _announce(self, transition: Transition | None) -> None:
-        """Say that the state has changed, and probe if that is what it needs now.
-
-        In the order in which it changed: where several threads are at it, one tells all.
-        """
-        news, telling = self.breaker.news, self._telling
-        while transition is not None and news and telling.acquire(blocking=False):
-            try:
-                while news:
-                    self._tell(news.popleft())
-            finally:
-                telling.release()
-
-    def _tell(self, transition: Transition) -> None:
-        needed = transition.before is MemberState.UNOPENED and transition.after is MemberState.READY
-        level = logging.INFO if needed else logging.WARNING
-        logger.log(level, "%s is %s: %s", self.url, transition.after, transition.reason)
-        if self._policy.observers:
-            self._policy.observers.notify(
-                TransitionEvent(
-                    model=self._name,
-                    time=time.time(),
-                    url=self.url,
-                    before=transition.before,
-                    after=transition.after,
-                    reason=transition.reason,
-                )
-            )
-        if transition.after in _PROBED:
-            self._pace = self._policy.probe_period
-            self._watch()
-
-    def _watch(self) -> None:
-        """Have it probed, if its state asks for that."""
-        state = self.breaker.state
-        if state not in _PROBED or self._closed:
-            return
-        # One that timed out may be well again by now, and its callers wait.
-        delay = 0.0 if state is MemberState.SUSPECT else self._policy.probe_period
-        self._next_probe = self._policy.clock() + delay
-        self._prober.wake(delay)
-
-    # What others see of it -------------------------------------------------------------------
-
-    def status(self) -> MemberStatus:
-        """How it does."""
-        now = self._policy.clock()
-        breaker = self.breaker
-        next_probe = self._next_probe if breaker.state in _PROBED else None
-        return MemberStatus(
-            url=self.url,
-            state=breaker.state,
-            since=now - breaker.since,
-            calls=breaker.calls,
-            failures=breaker.failures,
-            in_flight=self.contact.openings.in_flight(),
-            latency=self.latency.typical,
-            last_error=self._last_error,
-            probes=self._probes,
-            retry_in=None if next_probe is None else max(0.0, next_probe - now),
-        )
-
-    def end_probing(self) -> None:
-        """Begin no more probes; does not wait for one that is under way."""
-        self._closed = True
-        self._prober.stop(0.0)
-
-    def close(self) -> None:
-        """Close it, and end what goes on in the background. May be called more than once."""
-        self._closed = True
-        try:
-            self.contact.close()
-        finally:
-            self._prober.stop()
-
-    def reset_in_child(self) -> None:
-        """Forget the threads that were at it: they do not exist in a forked child."""
-        self.breaker.reset_in_child()
-        self._telling = threading.Lock()
-
-
-_PROBED = frozenset({MemberState.SUSPECT, MemberState.DOWN, MemberState.EXCLUDED})
-_ENDPOINTS: weakref.WeakSet[Endpoint] = weakref.WeakSet()
-
-
-def _reset_endpoints() -> None:
-    for endpoint in list(_ENDPOINTS):
-        endpoint.reset_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_endpoints)

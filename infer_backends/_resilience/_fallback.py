@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, aclosing
+from typing import TYPE_CHECKING
 
 from infer_backends._backend import InferRequest, InferResponse
-from infer_backends._errors import InferError
+from infer_backends._errors import InferError, UnsupportedOperation
 from infer_backends._events import FallbackEvent
+from infer_backends._request_options import REQUEST_OPTIONS
 from infer_backends._resilience._endpoint import Endpoint
 from infer_backends._resilience._policy import FAREWELL, Policy
 from infer_backends._resilience._replicas import Replicas
 from infer_backends._resilience._route import Course, Route
 from infer_backends._status import ModelStatus
 from infer_backends._tensors import ModelMetadata
+from infer_backends._ways import BLOCKING, Responses, Way, iterate, run
+
+if TYPE_CHECKING:
+    from infer_backends._resilience._pinned import Pinned
 
 
 class Fallback:
@@ -48,12 +54,22 @@ class Fallback:
             AllBackendsFailed: Every member was unavailable.
             InferError: What a member said that asking another one would not change.
         """
+        return run(self._answer(BLOCKING, request))
+
+    async def infer_async(self, request: InferRequest) -> InferResponse:
+        """Answer by the first member that can, in the running event loop."""
+        # Imported where there is a loop: importing the library has to stay cheap.
+        from infer_backends._ways_of_loops import IN_LOOP
+
+        return await self._answer(IN_LOOP, request)
+
+    async def _answer(self, way: Way, request: InferRequest) -> InferResponse:
         self._course.budget.calls += 1
         route = Route(self._course, request)
         while (step := route.next()) is not None:
             endpoint, permit, share = step
             try:
-                response = endpoint.infer(share, permit)
+                response = await endpoint.answer(way, share, permit)
             except InferError as exc:
                 route.failed(exc)
             else:
@@ -62,6 +78,54 @@ class Fallback:
                 return route.answered(response)
         self._fell_back(route, "", request)
         raise route.failure()
+
+    def stream(self, request: InferRequest) -> Iterator[InferResponse]:
+        """The responses of the first member that sends one; after that, nobody else is asked."""
+        return iterate(self._responses(BLOCKING, request))
+
+    def stream_async(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        """The responses of the first member that sends one, in the running event loop."""
+        from infer_backends._ways_of_loops import IN_LOOP
+
+        return self._responses(IN_LOOP, request)
+
+    async def _responses(self, way: Way, request: InferRequest) -> Responses:
+        self._course.budget.calls += 1
+        route = Route(self._course, request)
+        while (step := route.next(whole=True)) is not None:
+            endpoint, permit, share = step
+            begun = False
+            try:
+                async with aclosing(endpoint.responses(way, share, permit)) as responses:
+                    async for response in responses:
+                        if not begun and route.fell_back:
+                            self._fell_back(route, endpoint.url, request)
+                        begun = True
+                        yield route.answered(response)
+            except InferError as exc:
+                if begun:
+                    raise
+                route.failed(exc, UnsupportedOperation)
+            else:
+                return
+        self._fell_back(route, "", request)
+        raise route.failure()
+
+    def pinned(self) -> Pinned:
+        """What answers all requests of a sequence: one endpoint, found by the first of them."""
+        from infer_backends._resilience._pinned import Pinned
+
+        return Pinned(self._metadata, self._course)
+
+    @property
+    def request_options(self) -> frozenset[str]:
+        """What one of the members can do, or may be able to."""
+        known = [endpoint.request_options for endpoint in self.members()]
+        return frozenset().union(*(REQUEST_OPTIONS if one is None else one for one in known))
+
+    def advice(self, ability: str) -> str:
+        """Where that can be had which no member can do."""
+        return next(filter(None, (member.advice(ability) for member in self.members())), "")
 
     def _fell_back(self, route: Route, url: str, request: InferRequest) -> None:
         """Count a call that the first member did not answer, and tell of it."""
@@ -96,3 +160,14 @@ class Fallback:
             for endpoint in self.members():
                 endpoint.end_probing()
                 closing.callback(endpoint.close)
+
+    async def close_async(self) -> None:
+        """Close every member, and what belongs to the running event loop first."""
+        from infer_backends._ways_of_loops import IN_LOOP
+
+        try:
+            for endpoint in self.members():
+                endpoint.end_probing()
+                await endpoint.close_here()
+        finally:
+            await IN_LOOP.aside(self.close)

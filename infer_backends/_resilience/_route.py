@@ -81,8 +81,12 @@ class Route:
         self._tried: tuple[Endpoint, ...] = ()
         self._endpoint: Endpoint | None = None
 
-    def next(self) -> Step | None:
-        """The endpoint to ask, with leave to, and what to ask it; None if nobody is left."""
+    def next(self, *, whole: bool = False) -> Step | None:
+        """The endpoint to ask, with leave to, and what to ask it; None if nobody is left.
+
+        Args:
+            whole: Whether it may use all of the time, as what has no end to be waited for needs.
+        """
         course, request = self._course, self._request
         members, tried = course.members, self._tried
         if tried and request.deadline.expired:
@@ -95,7 +99,7 @@ class Route:
             endpoint, permit = found
             self._endpoint = endpoint
             self._started = now = course.clock()
-            share = course.later[position].share(request.deadline, now)
+            share = None if whole else course.later[position].share(request.deadline, now)
             if share is not None:
                 request = InferRequest(
                     request.inputs,
@@ -118,8 +122,12 @@ class Route:
                 return *found, request
         return None
 
-    def failed(self, error: InferError) -> None:
+    def failed(self, error: InferError, *also: type[InferError]) -> None:
         """The endpoint raised; decide whether another one is asked.
+
+        Args:
+            error: What it raised.
+            also: What moves this call on, besides what moves all calls on.
 
         Raises:
             InferError: ``error`` itself, if another endpoint would not change it.
@@ -127,7 +135,7 @@ class Route:
         endpoint = self._endpoint
         if endpoint is None:
             raise error
-        if not self._moves_on(error):
+        if not isinstance(error, also) and not self._moves_on(error):
             error.attempts = (*self._attempts, *error.attempts)
             raise error
         duration = self._course.clock() - self._started

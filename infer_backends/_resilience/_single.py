@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from copy import copy
 from time import monotonic
 
+from infer_backends import _fitting
 from infer_backends._backend import Backend, InferRequest, InferResponse, Member
-from infer_backends._deadline import Deadline
 from infer_backends._errors import (
     Attempt,
     DeadlineExceeded,
@@ -25,6 +26,7 @@ from infer_backends._resilience._policy import FAREWELL, Policy
 from infer_backends._resilience._remembered import remembered
 from infer_backends._status import MemberStatus, ModelStatus
 from infer_backends._tensors import ModelMetadata
+from infer_backends._ways import BLOCKING, Blocking, Responses, Way, iterate, run
 
 #: How often a call is sent again, at most.
 _RETRIES = 2
@@ -41,7 +43,7 @@ class Single:
         backend: Who is asked.
         url: Its URL, secrets masked.
         policy: Whether calls are idempotent, and the randomness.
-        wait: Waits for so many seconds, or less if the event is set.
+        blocking: How a thread asks, and waits.
     """
 
     def __init__(
@@ -49,12 +51,12 @@ class Single:
         backend: Backend,
         url: str,
         policy: Policy,
-        wait: Callable[[threading.Event, float], object] = threading.Event.wait,
+        blocking: Blocking = BLOCKING,
     ) -> None:
         self._backend = backend
         self._url = url
         self._policy = policy
-        self._wait = wait
+        self._blocking = blocking
         self._budget = RetryBudget()
         self._closing = threading.Event()
         _SINGLES.add(self)
@@ -78,30 +80,50 @@ class Single:
         self._budget.calls += 1
         started = monotonic()
         try:
-            return self._backend.infer(request)
-        except Unavailable as exc:
-            return self._again(request, exc, started)
-        except DeadlineExceeded as exc:
-            self._note(exc)
-            raise
+            if request.options is None:
+                return self._backend.infer(request)
+            return run(_fitting.ask(self._blocking, self._backend, request))
+        except (Unavailable, DeadlineExceeded) as exc:
+            return run(self._again(self._blocking, request, exc, started))
         finally:
             self._ended += 1
 
-    def _again(self, request: InferRequest, error: Unavailable, started: float) -> InferResponse:
+    async def infer_async(self, request: InferRequest) -> InferResponse:
+        """Let the backend answer, in the running event loop; as :meth:`infer`."""
+        # Imported where there is a loop: importing the library has to stay cheap.
+        from infer_backends._ways_of_loops import IN_LOOP
+
+        self._budget.calls += 1
+        started = monotonic()
+        try:
+            return await _fitting.ask(IN_LOOP, self._backend, request)
+        except (Unavailable, DeadlineExceeded) as exc:
+            return await self._again(IN_LOOP, request, exc, started)
+        finally:
+            self._ended += 1
+
+    async def _again(
+        self,
+        way: Way,
+        request: InferRequest,
+        error: Unavailable | DeadlineExceeded,
+        started: float,
+    ) -> InferResponse:
         """Ask again after ``error``, as long as that is allowed; else raise it."""
         attempts: list[Attempt] = []
-        while self._pause(request.deadline, error, len(attempts)):
+        while (delay := self._delay(request, error, len(attempts))) is not None:
+            await way.pause(delay, self._closing)
+            if self._closing.is_set():
+                raise ModelClosed("the model was closed while this call was in flight") from error
             # An error that holds its frames would hold this one, and the call's arrays with it.
             attempt = Attempt(self._url, remembered(error), started, monotonic() - started)
             attempts.append(attempt)
             started = monotonic()
             try:
-                response = self._backend.infer(request)
-            except Unavailable as exc:
+                response = await _fitting.ask(way, self._backend, request)
+            except (Unavailable, DeadlineExceeded) as exc:
                 error = exc
             except InferError as exc:
-                if isinstance(exc, DeadlineExceeded):
-                    self._note(exc)
                 exc.attempts = (*attempts, *exc.attempts)
                 raise
             else:
@@ -113,18 +135,55 @@ class Single:
         finally:
             del error  # it holds this frame
 
-    def _pause(self, deadline: Deadline, error: Unavailable, retries: int) -> bool:
-        """Count a failure; wait, if the call is to be sent again, and say whether it is."""
+    def _delay(self, request: InferRequest, error: InferError, retries: int) -> float | None:
+        """Count a failure; the pause before the call is sent again, None if it is not."""
         self._note(error)
-        if retries == _RETRIES or not (error.unprocessed or self._policy.idempotent):
-            return False
+        if not isinstance(error, Unavailable) or not self._may_be_repeated(request, error):
+            return None
         delay = pause(retries, self._policy.random())
-        if deadline.remaining() <= delay or not self._budget.withdraw():
+        late = request.deadline.remaining() <= delay
+        return None if retries == _RETRIES or late or not self._budget.withdraw() else delay
+
+    def _may_be_repeated(self, request: InferRequest, error: Unavailable) -> bool:
+        options = request.options
+        if options is not None and options.sequence is not None:
             return False
-        self._wait(self._closing, delay)
-        if self._closing.is_set():
-            raise ModelClosed("the model was closed while this call was in flight") from error
-        return True
+        return error.unprocessed or self._policy.idempotent
+
+    def stream(self, request: InferRequest) -> Iterator[InferResponse]:
+        """The backend's responses to one request, which is never sent again."""
+        return iterate(self._responses(self._blocking, request))
+
+    def stream_async(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        """The backend's responses to one request, in the running event loop."""
+        from infer_backends._ways_of_loops import IN_LOOP
+
+        return self._responses(IN_LOOP, request)
+
+    async def _responses(self, way: Way, request: InferRequest) -> Responses:
+        self._budget.calls += 1
+        try:
+            async with aclosing(_fitting.stream(way, self._backend, request)) as responses:
+                async for response in responses:
+                    yield response
+        except (Unavailable, DeadlineExceeded) as exc:
+            self._note(exc)
+            raise
+        finally:
+            self._ended += 1
+
+    def pinned(self) -> Single:
+        """What answers all requests of a sequence: itself, since it sends none of them again."""
+        return self
+
+    @property
+    def request_options(self) -> frozenset[str]:
+        """What can be asked of the backend."""
+        return _fitting.options_with_own(self._backend)
+
+    def advice(self, ability: str) -> str:
+        """Where that can be had which the backend cannot do."""
+        return _fitting.advice_of(self._backend, ability)
 
     def _note(self, error: InferError) -> None:
         self._failures += 1
@@ -165,6 +224,14 @@ class Single:
             self._backend.close()
         finally:
             self._policy.observers.close(FAREWELL)
+
+    async def close_async(self) -> None:
+        """Close the backend, and what belongs to the running event loop first."""
+        self._closing.set()
+        from infer_backends._ways_of_loops import IN_LOOP
+
+        await _fitting.close_async(self._backend)
+        await IN_LOOP.aside(self.close)
 
 
 _SINGLES: weakref.WeakSet[Single] = weakref.WeakSet()

@@ -108,11 +108,11 @@ def test_the_core_imports_no_plugin_and_no_runtime() -> None:
     assert wrong == set()
 
 
-def test_only_the_command_uses_what_its_extra_installs() -> None:
+def test_only_the_command_and_progress_bars_use_what_the_extra_of_the_command_installs() -> None:
     users = {
         path.relative_to(CORE).parts[0]
         for path in CORE.rglob("*.py")
         for dotted in imports(path)
         if dotted.split(".")[0] in {"click", "rich"}
     }
-    assert users <= {"_cli"}
+    assert users <= {"_cli", "_progress.py"}

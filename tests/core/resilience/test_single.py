@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 from infer_backends import DeadlineExceeded, InferenceFailed, InferError, ModelClosed, Unavailable
 from infer_backends._resilience._policy import Policy
 from infer_backends._resilience._single import Single
+from infer_backends._ways import Blocking
 from infer_backends.plugin import Array, Deadline, InferRequest, InferResponse
 from tests.core.fakes import FakeBackend, double, request
 
@@ -38,6 +39,16 @@ def refused(number: int = 1) -> list[InferError]:
     return [Unavailable(REFUSED, unprocessed=True) for _ in range(number)]
 
 
+class Pausing(Blocking):
+    """Pauses by a function."""
+
+    def __init__(self, wait: Callable[[threading.Event, float], object]) -> None:
+        self._wait = wait
+
+    async def pause(self, seconds: float, ended: threading.Event) -> None:
+        self._wait(ended, seconds)
+
+
 class Tried:
     """One URL, whose pauses are noted and not waited for."""
 
@@ -45,7 +56,7 @@ class Tried:
         self.backend = Failing(*errors)
         self.pauses: list[float] = []
         policy = Policy(random=lambda: 1.0, idempotent=idempotent)
-        self.single = Single(self.backend, "fake://h/m", policy, self.wait)
+        self.single = Single(self.backend, "fake://h/m", policy, Pausing(self.wait))
 
     def wait(self, closing: threading.Event, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -124,7 +135,7 @@ def test_closing_ends_the_pause_and_the_call_is_not_sent_again() -> None:
         waiting.set()
         assert closing.wait(10)
 
-    single = Single(backend, "fake://h/m", Policy(), wait)
+    single = Single(backend, "fake://h/m", Policy(), Pausing(wait))
     raised: list[BaseException] = []
 
     def call() -> None:

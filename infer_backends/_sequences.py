@@ -1,0 +1,204 @@
+"""Sequences of requests to a stateful model."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from infer_backends._backend import Backend, InferRequest, InferResponse, ParameterValue
+from infer_backends._errors import InferError, InvalidInput
+from infer_backends._request_options import RequestOptions, SequenceStep
+from infer_backends._result import InferResult
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from typing_extensions import Self
+
+    from infer_backends._semantics import Semantics
+
+
+def pinned(backend: Backend) -> Any:
+    """What answers all requests of one sequence: one endpoint of a fallback, once it is found."""
+    pin = getattr(backend, "pinned", None)
+    return backend if pin is None else pin()
+
+
+class _Sequence:
+    """Where a sequence is. Its id is drawn at random: no two processes have the same.
+
+    Args:
+        model: The model, whose calls these are.
+    """
+
+    def __init__(self, model: Semantics) -> None:
+        model.require_sequences()
+        self._model = model
+        self._backend = pinned(model.backend)
+        self._id = secrets.randbelow(2**63 - 1) + 1
+        self._started = False
+        self._ended = False
+
+    @property
+    def id(self) -> int:
+        """The sequence's id, from 1 to 2**63 - 1, as the server knows it."""
+        return self._id
+
+    def _next(self, request: InferRequest, *, last: bool) -> InferRequest:
+        """The request, with its place in the sequence."""
+        if self._ended:
+            raise InvalidInput("this sequence has ended: begin another one by model.sequence()")
+        step = SequenceStep(self._id, start=not self._started, end=last)
+        request.options = RequestOptions(sequence=step)
+        return request
+
+    def _note(self, *, last: bool, error: BaseException | None = None) -> None:
+        """How a step went. One that did no work may be made again."""
+        if isinstance(error, InferError) and error.unprocessed:
+            return
+        self._started = True
+        if error is None:
+            self._ended = last
+
+
+class ModelSequence(_Sequence):
+    """The steps of one sequence. Made by :meth:`Model.sequence`.
+
+    Its steps are made one after the other, by whichever threads.
+    """
+
+    def __init__(
+        self, model: Semantics, run: Callable[[InferRequest, Backend], InferResponse]
+    ) -> None:
+        super().__init__(model)
+        self._run = run
+        self._turn = threading.Lock()
+
+    def __call__(self, /, *args: Any, last: bool = False, **kwargs: Any) -> Any:
+        """Make one step; what it returns is what a call of the model would.
+
+        Args:
+            *args: As for a call of the model.
+            last: Whether it is the last one; an input of that name has to be passed in a mapping.
+            **kwargs: As for a call of the model.
+
+        Raises:
+            InvalidInput: The arguments do not fit the model, or the sequence has ended.
+            InferError: Why there is no answer. The step was not sent again.
+        """
+        request = self._model.request_of(args, kwargs)
+        return self._model.outputs.unpack(self._step(request, last=last))
+
+    def infer(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        last: bool = False,
+        outputs: Iterable[str] | None = None,
+        timeout: float | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, ParameterValue] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> InferResult:
+        """Make one step, with options; as :meth:`Model.infer`."""
+        request = self._model.request(
+            inputs,
+            outputs=outputs,
+            timeout=timeout,
+            request_id=request_id,
+            parameters=parameters,
+            headers=headers,
+        )
+        return self._model.result(self._step(request, last=last), request)
+
+    def _step(self, request: InferRequest, *, last: bool) -> InferResponse:
+        with self._turn:
+            step = self._next(request, last=last)
+            try:
+                response = self._run(step, self._backend)
+            except BaseException as exc:
+                self._note(last=last, error=exc)
+                raise
+            self._note(last=last)
+            return response
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended = True
+
+
+class AsyncModelSequence(_Sequence):
+    """The steps of one sequence. Made by :meth:`AsyncModel.sequence`.
+
+    Its steps are made one after the other, by whichever tasks of one event loop.
+    """
+
+    def __init__(
+        self, model: Semantics, run: Callable[[InferRequest, Backend], Awaitable[InferResponse]]
+    ) -> None:
+        super().__init__(model)
+        self._run = run
+        self._turn: asyncio.Lock | None = None
+
+    async def __call__(self, /, *args: Any, last: bool = False, **kwargs: Any) -> Any:
+        """Make one step; as :class:`ModelSequence` does."""
+        request = self._model.request_of(args, kwargs)
+        return self._model.outputs.unpack(await self._step(request, last=last))
+
+    async def infer(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        last: bool = False,
+        outputs: Iterable[str] | None = None,
+        timeout: float | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, ParameterValue] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> InferResult:
+        """Make one step, with options; as :meth:`AsyncModel.infer`."""
+        request = self._model.request(
+            inputs,
+            outputs=outputs,
+            timeout=timeout,
+            request_id=request_id,
+            parameters=parameters,
+            headers=headers,
+        )
+        return self._model.result(await self._step(request, last=last), request)
+
+    async def _step(self, request: InferRequest, *, last: bool) -> InferResponse:
+        import asyncio
+
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        async with self._turn:
+            step = self._next(request, last=last)
+            try:
+                response = await self._run(step, self._backend)
+            except BaseException as exc:
+                self._note(last=last, error=exc)
+                raise
+            self._note(last=last)
+            return response
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended = True

@@ -1,0 +1,104 @@
+"""How code that is written once asks a backend: in the caller's thread, or in an event loop.
+
+What stands between a call and a backend is written as coroutines, which ask and wait by a
+:class:`Way` that they are given. By :data:`BLOCKING` they never suspend, so that :func:`run` is the
+whole of the synchronous side; the way of event loops is in ``_ways_of_loops.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from infer_backends._backend import Backend, InferRequest, InferResponse
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+Responses = AsyncGenerator[InferResponse, None]
+
+
+class Way(Protocol):
+    """One way to ask, and to wait."""
+
+    async def ask(self, backend: Any, request: InferRequest) -> InferResponse:
+        """What a backend answers."""
+        ...
+
+    def stream(self, backend: Any, request: InferRequest) -> Responses:
+        """The responses of a backend that can stream; closing it closes the backend's."""
+        ...
+
+    async def aside(
+        self,
+        function: Callable[Arguments, Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        """What a function returns that blocks its thread."""
+        ...
+
+    async def pause(self, seconds: float, ended: threading.Event) -> None:
+        """Wait for so long, or for less if the event is set."""
+        ...
+
+
+class Blocking:
+    """The way of threads."""
+
+    async def ask(self, backend: Backend, request: InferRequest) -> InferResponse:
+        """What the backend answers, in this thread."""
+        return backend.infer(request)
+
+    async def stream(self, backend: Any, request: InferRequest) -> Responses:
+        """The backend's responses, one by one."""
+        responses = backend.stream(request)
+        try:
+            for response in responses:
+                yield response
+        finally:
+            close = getattr(responses, "close", None)
+            if close is not None:
+                close()
+
+    async def aside(
+        self,
+        function: Callable[Arguments, Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        """What the function returns, in this thread."""
+        return function(*args, **kwargs)
+
+    async def pause(self, seconds: float, ended: threading.Event) -> None:
+        """Wait in this thread."""
+        ended.wait(seconds)
+
+
+BLOCKING = Blocking()
+
+
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """What a coroutine returns that only ever waits by blocking."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+    coroutine.close()
+    raise RuntimeError("this coroutine waits for an event loop")
+
+
+def iterate(items: AsyncGenerator[Result, None]) -> Iterator[Result]:
+    """The items of an asynchronous generator that only ever waits by blocking."""
+    try:
+        while True:
+            step: Any = items.__anext__()
+            with contextlib.suppress(StopAsyncIteration):
+                yield run(step)
+                continue
+            return
+    finally:
+        close: Any = items.aclose()
+        run(close)
