@@ -112,7 +112,7 @@ def _texts(row: Array, top_k: int, labels: tuple[str, ...]) -> list[bytes]:
 
 def _comparable(numbers: Any) -> Any:
     """The same order, in a type in which every element has a negative."""
-    if numbers.dtype == np.uint64:
-        # Reversed ranks: there is no type that holds the negatives of all of them.
+    if numbers.dtype.kind in "iu" and numbers.dtype.itemsize == 8:
+        # No type has the negatives of all of them.
         return np.searchsorted(np.unique(numbers), numbers)
-    return numbers.astype(np.float64 if numbers.dtype.kind not in "iub" else np.int64)
+    return numbers.astype(np.float64)
