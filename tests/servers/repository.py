@@ -20,6 +20,8 @@ crashing            INPUT FP32 [-1]; the first call ends its process, and its mo
 parameters          INPUT FP32 [-1] -> OUTPUT; its config has the parameter ``metadata``
 versions            INPUT FP32 [-1] -> OUTPUT = INPUT times the version, 1 or 2
 decoupled           COUNT INT32 [1] -> as many responses, token INT32 [1] = 0, 1, ...
+generating          the same; with optional SECONDS FP32 [1] before each, FAIL BYTES [1], the error
+                    after the last, and MARK BYTES [1], a file that is told "cancelled" or "done"
 scalar              INPUT FP32 [-1, 1], in the model [-1] -> OUTPUT INT64 [-1, 1], the rank seen
                     (config ``reshape``, which Triton allows with batching only; batches of 8)
 big                 COUNT INT64 [1] -> OUTPUT UINT8 [-1], so many bytes, i % 251
@@ -142,6 +144,38 @@ class TritonPythonModel:
 """
 )
 
+_GENERATING = (
+    _HEADER
+    + """
+import time
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            outcome = self.generate(request, sender)
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            mark = tensor(request, "MARK")
+            if mark is not None:
+                with open(mark[0].decode(), "w") as file:
+                    file.write(outcome)
+
+    def generate(self, request, sender):
+        seconds, fail = tensor(request, "SECONDS"), tensor(request, "FAIL")
+        for i in range(int(tensor(request, "COUNT")[0])):
+            end = time.monotonic() + (0 if seconds is None else float(seconds[0]))
+            while time.monotonic() < end and not sender.is_cancelled():
+                time.sleep(0.005)
+            if sender.is_cancelled():
+                return "cancelled"
+            sender.send(answer(token=np.array([i], dtype=np.int32)))
+        if fail is not None:
+            sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(fail[0].decode())))
+        return "done"
+"""
+)
+
 _SEQUENCE = (
     _HEADER
     + """
@@ -213,6 +247,19 @@ def _write_special(root: Path) -> None:
         [("COUNT", "INT32", (1,))],
         [("token", "INT32", (1,))],
         _DECOUPLED,
+        "model_transaction_policy { decoupled: true }",
+    )
+    _write(
+        root,
+        "generating",
+        [
+            ("COUNT", "INT32", (1,)),
+            ("SECONDS?", "FP32", (1,)),
+            ("FAIL?", "BYTES", (1,)),
+            ("MARK?", "BYTES", (1,)),
+        ],
+        [("token", "INT32", (1,))],
+        _GENERATING,
         "model_transaction_policy { decoupled: true }",
     )
     _write(

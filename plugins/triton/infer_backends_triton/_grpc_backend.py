@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from infer_backends_triton._grpc_messages import parse, serialise, to_mapping
 from infer_backends_triton._grpc_requests import InferRequests
 from infer_backends_triton._grpc_responses import InferResponses
 from infer_backends_triton._grpc_runtime import service_pb2
+from infer_backends_triton._grpc_streams import ASK_FOR_FINAL, StreamReader
 from infer_backends_triton._metadata import read_metadata
 from infer_backends_triton._per_loop import PerLoop
 from infer_backends_triton._settings import ConnectionSettings
@@ -132,6 +135,45 @@ class GrpcBackend:
     def _read(self, answer: bytes, request: InferRequest) -> InferResponse:
         expect(len(answer))
         return self._responses.read(answer, request)
+
+    def stream(self, request: InferRequest) -> Generator[InferResponse, None, None]:
+        """The responses to one request, each as soon as it is there.
+
+        Closing the generator cancels the request at the server. The request's deadline is that of
+        the last response.
+        """
+        message = self._build(request) + ASK_FOR_FINAL
+        reader = self._reader(request)
+        messages = self._connection.stream(
+            "ModelStreamInfer", message, request.deadline, request.headers
+        )
+        with reader.reading(), closing(messages):
+            for answer in messages:
+                expect(len(answer))
+                response = reader.read(answer)
+                if response is not None:
+                    yield response
+            reader.finish()
+
+    async def stream_async(self, request: InferRequest) -> AsyncGenerator[InferResponse, None]:
+        """The same, in the running event loop; cancelling the task cancels the request, too."""
+        channel = self._in_loops.here()
+        message = self._build(request) + ASK_FOR_FINAL
+        reader = self._reader(request)
+        messages = channel.stream("ModelStreamInfer", message, request.deadline, request.headers)
+        with reader.reading():
+            async with aclosing(messages):
+                async for answer in messages:
+                    expect(len(answer))
+                    response = reader.read(answer)
+                    if response is not None:
+                        yield response
+            reader.finish()
+
+    def _reader(self, request: InferRequest) -> StreamReader:
+        failures = self._connection.endpoint.failures
+        refusal = partial(failures.of_message, headers=request.headers)
+        return StreamReader(self._responses, request, self._url, refusal)
 
     def ready(self, deadline: Deadline) -> bool:
         """Whether the server says that the model is ready; False when it says nothing."""

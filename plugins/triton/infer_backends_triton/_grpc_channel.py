@@ -8,10 +8,18 @@ resolved anew, and a peer that vanished without a word does not stay the only on
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from infer_backends.plugin import Deadline, InvalidInput, InvalidURL
+from infer_backends.plugin import (
+    Deadline,
+    InferError,
+    InvalidInput,
+    InvalidURL,
+    UnsupportedOperation,
+)
 from infer_backends_triton._grpc_alarms import Alarms
 from infer_backends_triton._grpc_failures import (
     MENDED_BY_RECONNECTING,
@@ -79,12 +87,21 @@ class _Link:
     calls: int = 0
     retired: bool = False
     methods: dict[str, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = field(default_factory=dict)
+    streams: dict[str, grpc.UnaryStreamMultiCallable[bytes, bytes]] = field(default_factory=dict)
 
     def method(self, name: str) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
         found = self.methods.get(name)
         if found is None:
             # Without serializers bytes pass through: messages are made, and read, elsewhere.
             found = self.methods[name] = self.channel.unary_unary(SERVICE + name, None, None)
+        return found
+
+    def stream(self, name: str) -> grpc.UnaryStreamMultiCallable[bytes, bytes]:
+        found = self.streams.get(name)
+        if found is None:
+            # On the wire this is no other than one request of a stream in both directions, and
+            # its end; but it needs no thread to send it.
+            found = self.streams[name] = self.channel.unary_stream(SERVICE + name, None, None)
         return found
 
 
@@ -108,7 +125,8 @@ class GrpcConnection:
         self._failures = self.endpoint.failures
         self._asking = f"asking {settings.url}"
         self._gate = gate
-        self._lock = threading.Lock()
+        # Reentrant: a stream that nobody refers to any more is ended wherever that is found.
+        self._lock = threading.RLock()
         self._lock_generation = gate.generation
         self._alarms = Alarms()
         self._links: set[_Link] = set()
@@ -145,27 +163,111 @@ class GrpcConnection:
             try:
                 remaining = deadline.require(self._asking)
                 watch = self._alarms.begin(deadline) if deadline.alarmed else None
-                cause: BaseException | None
                 try:
                     return link.method(method)(
                         message, timeout=min(remaining, LONGEST_CALL), metadata=metadata
                     )
-                except grpc.RpcError as exc:
-                    error, cause = self._failures.read(exc, headers or {}, closed=self._closed)
-                except ValueError as exc:
-                    # What grpc raises for a channel that was closed in the meantime.
-                    error, cause = self._failures.of_closing(), exc
+                except (grpc.RpcError, ValueError) as exc:
+                    error, cause = self._read(exc, headers, link)
                 finally:
                     if watch is not None:
                         self._alarms.end(watch)
-                if isinstance(error, MENDED_BY_RECONNECTING):
-                    self._retire(link)
                 # Not raised where the foreign exception is being handled: it would be the context.
                 raise error from cause
             finally:
                 self._put_back(link)
         finally:
             self._gate.leave(generation)
+
+    def stream(
+        self,
+        method: str,
+        message: bytes,
+        deadline: Deadline,
+        headers: Mapping[str, str] | None = None,
+    ) -> Generator[bytes, None, None]:
+        """The serialised answers to one request, each as soon as it is there.
+
+        Nothing is sent before the first is asked for. Closing the iterator cancels the request.
+
+        Args:
+            method: The name of a method with a stream of answers, as ``ModelStreamInfer``.
+            message: The serialised request.
+            deadline: When the last answer has to be there.
+            headers: Headers of this call alone.
+
+        Raises:
+            InferError: Whatever went wrong.
+        """
+        metadata = self.endpoint.metadata(headers)
+        generation = self._gate.enter()
+        try:
+            link = self._take()
+            try:
+                remaining = min(deadline.require(self._asking), LONGEST_CALL)
+                try:
+                    call = link.stream(method)(message, timeout=remaining, metadata=metadata)
+                except ValueError as exc:
+                    raise self._failures.of_closing() from exc
+                with self._cancelling(call, generation):
+                    while True:
+                        self._require_own(generation)
+                        answer = self._next(iter(call), deadline, headers, link)
+                        if answer is None:
+                            return
+                        yield answer
+            finally:
+                self._put_back(link)
+        finally:
+            self._gate.leave(generation)
+
+    def _next(
+        self,
+        call: Iterator[bytes],
+        deadline: Deadline,
+        headers: Mapping[str, str] | None,
+        link: _Link,
+    ) -> bytes | None:
+        """The next answer of a stream; None at its end."""
+        watch = self._alarms.begin(deadline) if deadline.alarmed else None
+        try:
+            return next(call, None)
+        except grpc.RpcError as exc:
+            error, cause = self._read(exc, headers, link)
+        finally:
+            if watch is not None:
+                self._alarms.end(watch)
+        raise error from cause
+
+    def _require_own(self, generation: int) -> None:
+        if generation != self._gate.generation:
+            raise UnsupportedOperation(
+                "the stream was begun before this process was forked, and belongs to its parent: "
+                "begin another here"
+            )
+
+    @contextmanager
+    def _cancelling(self, call: Any, generation: int) -> Iterator[None]:
+        """Cancel a call at the end of the block, should it not have ended."""
+        try:
+            yield
+        finally:
+            if generation == self._gate.generation:
+                call.cancel()
+            else:
+                _of_the_parent.append(call)
+
+    def _read(
+        self, exc: BaseException, headers: Mapping[str, str] | None, link: _Link
+    ) -> tuple[InferError, BaseException | None]:
+        """What the failure of a call on ``link`` stands for, and what to chain to it."""
+        if not isinstance(exc, grpc.RpcError):
+            # A ValueError: what grpc raises for a channel that was closed in the meantime.
+            return self._failures.of_closing(), exc
+        error, cause = self._failures.read(exc, headers or {}, closed=self._closed)
+        if isinstance(error, MENDED_BY_RECONNECTING):
+            self._retire(link)
+        return error, cause
 
     def close(self) -> None:
         """Cancel the calls in flight, and disconnect."""
@@ -200,10 +302,10 @@ class GrpcConnection:
         if unused:
             self._disconnect(link)
 
-    def _current_lock(self) -> threading.Lock:
+    def _current_lock(self) -> threading.RLock:
         if self._lock_generation != self._gate.generation:
             # Another thread may have held the lock when this process was forked.
-            self._lock_generation, self._lock = self._gate.generation, threading.Lock()
+            self._lock_generation, self._lock = self._gate.generation, threading.RLock()
             self._alarms = Alarms()
         return self._lock
 

@@ -15,7 +15,7 @@ from infer_backends.plugin import (
 )
 from infer_backends_triton._grpc_runtime import grpc
 from infer_backends_triton._settings import ConnectionSettings, secret_values
-from infer_backends_triton._status import clean, grpc_error
+from infer_backends_triton._status import clean, grpc_error, stream_error
 
 #: After one of these a fresh connection may do better.
 MENDED_BY_RECONNECTING = (Unavailable, DeadlineExceeded)
@@ -60,6 +60,11 @@ class Failures:
             # The foreign exception would show what the server repeated.
             return error, None
         return error, exc
+
+    def of_message(self, message: str, headers: Mapping[str, str]) -> InferError:
+        """The error that a message of the server stands for, which comes without a status."""
+        secrets = self._settings.secrets | secret_values(headers)
+        return stream_error(message, url=self._settings.url, secrets=secrets)
 
     def _local_error(self, code: str, details: str, secrets: frozenset[str]) -> InferError | None:
         """The error for what this side's gRPC reports, not the server."""

@@ -13,10 +13,10 @@ import asyncio
 import contextlib
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from infer_backends.plugin import Deadline, DeadlineExceeded, UnsupportedOperation
+from infer_backends.plugin import Deadline, DeadlineExceeded, InferError, UnsupportedOperation
 from infer_backends_triton._grpc_channel import LONGEST_CALL, SERVICE, Endpoint
 from infer_backends_triton._grpc_failures import MENDED_BY_RECONNECTING, require_descriptors
 from infer_backends_triton._grpc_fork import GATE
@@ -69,21 +69,55 @@ class LoopChannel:
             remaining = min(deadline.require(self._asking), LONGEST_CALL)
             made = self._method(method)
             channel = self._channel
+            call = made(message, timeout=remaining, metadata=metadata)
+            self._calls.add(call)
             try:
-                call = made(message, timeout=remaining, metadata=metadata)
-                self._calls.add(call)
-                try:
-                    return await self._answer(call, deadline)
-                finally:
-                    self._calls.discard(call)
-            except grpc.RpcError as exc:
-                failed: grpc.RpcError = exc
-            error, cause = self._endpoint.failures.read(failed, headers or {}, closed=self._closed)
-            if isinstance(error, MENDED_BY_RECONNECTING) and channel is self._channel:
-                # Calls that are using it keep it; it goes with the last of them.
-                self._channel = None
-                self._methods = {}
-            raise error from cause
+                answer: bytes = await self._wait(call, call, deadline, headers, channel)
+                return answer
+            finally:
+                self._calls.discard(call)
+        finally:
+            GATE.leave(generation)
+
+    async def stream(
+        self,
+        method: str,
+        message: bytes,
+        deadline: Deadline,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        """The serialised answers to one request, each as soon as it is there.
+
+        Closing the iterator, or cancelling the task that waits for it, cancels the request.
+
+        Args:
+            method: The name of a method with a stream of answers, as ``ModelStreamInfer``.
+            message: The serialised request.
+            deadline: When the last answer has to be there.
+            headers: Headers of this call alone.
+
+        Raises:
+            InferError: Whatever went wrong.
+        """
+        metadata = self._endpoint.metadata(headers)
+        generation = GATE.enter()
+        try:
+            remaining = min(deadline.require(self._asking), LONGEST_CALL)
+            # On the wire this is one request of a stream in both directions, and its end.
+            made = self._method(method, "unary_stream")
+            channel = self._channel
+            call = made(message, timeout=remaining, metadata=metadata)
+            self._calls.add(call)
+            try:
+                while True:
+                    answer = await self._wait(call.read(), call, deadline, headers, channel)
+                    if not isinstance(answer, bytes):  # It is grpc.aio.EOF.
+                        return
+                    yield answer
+            finally:
+                self._calls.discard(call)
+                if generation == GATE.generation:
+                    call.cancel()
         finally:
             GATE.leave(generation)
 
@@ -102,20 +136,41 @@ class LoopChannel:
         if channel is not None:
             await channel.close()
 
-    async def _answer(self, call: Any, deadline: Deadline) -> bytes:
+    async def _wait(
+        self,
+        answer: Any,
+        call: Any,
+        deadline: Deadline,
+        headers: Mapping[str, str] | None,
+        channel: Any,
+    ) -> Any:
+        """What a call on ``channel`` answers, or one answer of its stream."""
         alarm = _Alarm(self._loop, deadline) if deadline.alarmed else None
         try:
-            answer: bytes = await call
-            return answer
+            return await answer
         except asyncio.CancelledError:
             if self._closed and call not in self._calls:
                 raise self._endpoint.failures.of_closing() from None
             raise
+        except grpc.RpcError as exc:
+            error, cause = self._read(exc, headers, channel)
         finally:
             if alarm is not None:
                 alarm.cancel()
+        # Not raised where the foreign exception is being handled: it would be the context.
+        raise error from cause
 
-    def _method(self, name: str) -> Any:
+    def _read(
+        self, exc: grpc.RpcError, headers: Mapping[str, str] | None, channel: Any
+    ) -> tuple[InferError, BaseException | None]:
+        """What the failure of a call on ``channel`` stands for, and what to chain to it."""
+        error, cause = self._endpoint.failures.read(exc, headers or {}, closed=self._closed)
+        if isinstance(error, MENDED_BY_RECONNECTING) and channel is self._channel:
+            # Calls that are using it keep it; it goes with the last of them.
+            self._forget_channel()
+        return error, cause
+
+    def _method(self, name: str, kind: str = "unary_unary") -> Any:
         if self._closed:
             raise self._endpoint.failures.of_closing()
         if self._channel is None:
@@ -123,8 +178,13 @@ class LoopChannel:
         found = self._methods.get(name)
         if found is None:
             # Without serializers bytes pass through: messages are made, and read, elsewhere.
-            found = self._methods[name] = self._channel.unary_unary(SERVICE + name, None, None)
+            make = getattr(self._channel, kind)
+            found = self._methods[name] = make(SERVICE + name, None, None)
         return found
+
+    def _forget_channel(self) -> None:
+        self._channel = None
+        self._methods = {}
 
     def _open(self) -> Any:
         if _of_the_parent:
@@ -148,8 +208,7 @@ class LoopChannel:
         for call in calls:
             call.cancel()
         # What is not referred to any more is closed.
-        self._channel = None
-        self._methods = {}
+        self._forget_channel()
 
 
 class _Alarm:

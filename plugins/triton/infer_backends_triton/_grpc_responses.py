@@ -29,6 +29,9 @@ from infer_backends_triton._grpc_messages import NO_MESSAGE, parse, read_paramet
 from infer_backends_triton._grpc_runtime import service_pb2
 from infer_backends_triton._protobuf_wire import split_off
 
+#: The parameter of a response that says whether it is the last of a stream.
+FINAL = "triton_final_response"
+
 # How many parsed heads are kept, and the most bytes of one that is.
 _HEADS = 64
 _MAX_KNOWN_HEAD = 4096
@@ -108,7 +111,16 @@ class InferResponses:
         Raises:
             ProtocolError: The answer does not hold together, or does not fit the metadata.
         """
+        return self._read(*self._split(answer), request)
+
+    def read_part(self, answer: bytes | memoryview, request: InferRequest) -> InferResponse | None:
+        """The same, of one response of a stream; None for one that only says that it is over."""
         head, elements = self._split(answer)
+        if not head.tensors and head.parameters.get(FINAL) is True:
+            return None
+        return self._read(head, elements, request)
+
+    def _read(self, head: _Head, elements: Sequence[Any], request: InferRequest) -> InferResponse:
         if request.request_id and head.id not in {"", request.request_id}:
             raise ProtocolError(f"{self._url} answered with the id of another request")
         if len(elements) != len(head.tensors):
@@ -132,7 +144,7 @@ class InferResponses:
             outputs, head.model_version, dict(head.parameters), backend_url=self._url
         )
 
-    def _split(self, answer: bytes) -> tuple[_Head, Sequence[Any]]:
+    def _split(self, answer: bytes | memoryview) -> tuple[_Head, Sequence[Any]]:
         """All but the elements, and the elements of each output: raw bytes or typed contents."""
         found = split_off(answer, _RAW_CONTENTS, len(self._specs))
         if found is not None and found[0]:
@@ -143,7 +155,7 @@ class InferResponses:
             except NO_MESSAGE:
                 # What follows says so, of the whole answer.
                 pass
-        message = parse(service_pb2.ModelInferResponse, answer, self._url)
+        message = parse(service_pb2.ModelInferResponse, bytes(answer), self._url)
         return _read_head(message), (
             list(message.raw_output_contents) or [tensor.contents for tensor in message.outputs]
         )

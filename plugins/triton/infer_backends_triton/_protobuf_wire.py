@@ -30,12 +30,14 @@ def field_prefix(number: int, length: int) -> bytes:
     return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(length)
 
 
-def split_off(message: bytes, number: int, most: int) -> tuple[list[memoryview], bytes] | None:
+def split_off(
+    message: bytes | memoryview, number: int, most: int
+) -> tuple[list[memoryview], bytes] | None:
     """The values of one field of a message, and the message without them.
 
     Args:
         message: The serialised message.
-        number: The number of a field of bytes that is repeated.
+        number: The number of a field of bytes, or of messages.
         most: How many values there are, at most.
 
     Returns:
@@ -80,7 +82,7 @@ def _varint(value: int) -> bytes:
     return bytes(written)
 
 
-def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+def _read_varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
     """A key or a length, and where it ends. The end of the message is an IndexError."""
     byte = message[position]
     if byte < 0x80:
@@ -96,7 +98,7 @@ def _read_varint(message: bytes, position: int) -> tuple[int, int]:
     raise _Unusual
 
 
-def _skip(message: bytes, position: int, key: int) -> int:
+def _skip(message: bytes | memoryview, position: int, key: int) -> int:
     """Where the field ends whose key ends at ``position``; maybe beyond the message."""
     kind = key & 7
     if key < 8 or key >= 2**32:  # There is no field 0, and none over 29 bits.

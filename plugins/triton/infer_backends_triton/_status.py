@@ -117,6 +117,13 @@ _GRPC: Mapping[str, type[InferError]] = {
 }
 # gRPC's own complaints about what has arrived, which comes after the work.
 _TOO_MUCH = re.compile(r"larger than max|exceeds (?:hard |soft )?limit", re.IGNORECASE)
+# What Triton says of a request that does not fit its model, where it says so without a status.
+_MISFIT = re.compile(
+    _REQUEST_ID + r"(?:unexpected (?:shape|data-?type|total byte size|inference (?:input|output))"
+    r"|expected \d+ (?:inputs|outputs)|input '[^']*' |inference (?:input|request) "
+    r"|(?:unable to parse|duplicate|must specify) )",
+    re.IGNORECASE,
+)
 # What gRPC itself says with a status that a server could have sent too.
 _GRPC_WORDS: tuple[tuple[frozenset[str], re.Pattern[str], type[InferError]], ...] = (
     (
@@ -202,6 +209,23 @@ def grpc_error(code: str, details: str, *, url: str, secrets: Iterable[str] = ()
     kind = _by_words(details) or _GRPC.get(code, InferenceFailed)
     refused = code == "RESOURCE_EXHAUSTED" and not _TOO_MUCH.search(details)
     return kind(described, unprocessed=_is_unprocessed(kind, details, refused=refused))
+
+
+def stream_error(message: str, *, url: str, secrets: Iterable[str] = ()) -> InferError:
+    """The error that a message in a stream of gRPC stands for, which has no status.
+
+    Args:
+        message: What the server says.
+        url: Who answered, secrets masked.
+        secrets: What must not appear in the error, should the server repeat it.
+    """
+    kind = _by_words(message)
+    if kind is None:
+        kind = InvalidInput if _MISFIT.match(message) else InferenceFailed
+    return kind(
+        f"{url} answered: {clean(message, secrets)}",
+        unprocessed=_is_unprocessed(kind, message, refused=False),
+    )
 
 
 def error_message(body: bytes) -> str:
