@@ -26,6 +26,12 @@ scalar              INPUT FP32 [-1, 1], in the model [-1] -> OUTPUT INT64 [-1, 1
                     (config ``reshape``, which Triton allows with batching only; batches of 8)
 big                 COUNT INT64 [1] -> OUTPUT UINT8 [-1], so many bytes, i % 251
 sequence            INPUT INT32 [1] -> OUTPUT INT32 [1], the sum so far of its sequence
+accumulator         the same, for eight sequences at a time, each told by its id; and OPEN INT32
+                    [1], how many have not ended
+queued              SECONDS FP32 [-1, 1] -> TURN INT32 [-1, 1], how many were answered before, one
+                    at a time, after so many seconds; two levels of priority, 2 by default; a
+                    request may say how long it waits in the queue; optional MARK BYTES [-1, 1], a
+                    file that is made when its turn has come
 labels              INPUT FP32 [-1, 3] -> OUTPUT, with the labels cat, dog, owl; batches of 8
 ==================  ==========================================================================
 """
@@ -195,6 +201,66 @@ class TritonPythonModel:
 """
 )
 
+_ACCUMULATOR = (
+    _HEADER
+    + """
+class TritonPythonModel:
+    def initialize(self, args):
+        self.totals = {}
+
+    def execute(self, requests):
+        return [self.step(request) for request in requests]
+
+    def step(self, request):
+        sequence = int(tensor(request, "ID").ravel()[0])
+        if tensor(request, "START").any():
+            self.totals[sequence] = 0
+        value = tensor(request, "INPUT")
+        self.totals[sequence] += int(value.sum())
+        total = np.full_like(value, self.totals[sequence])
+        if tensor(request, "END").any():
+            del self.totals[sequence]
+        return answer(OUTPUT=total, OPEN=np.full_like(value, len(self.totals)))
+"""
+)
+
+_QUEUED = (
+    _HEADER
+    + """
+import time
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.turn = 0
+
+    def execute(self, requests):
+        return [self.respond(request) for request in requests]
+
+    def respond(self, request):
+        seconds, mark = tensor(request, "SECONDS"), tensor(request, "MARK")
+        if mark is not None:
+            open(mark.ravel()[0].decode(), "w").close()
+        time.sleep(float(seconds.max()))
+        self.turn += 1
+        return answer(TURN=np.full(seconds.shape, self.turn - 1, dtype=np.int32))
+"""
+)
+
+_CONTROLS = (
+    "max_batch_size: 8 sequence_batching { max_sequence_idle_microseconds: 60000000 "
+    "oldest { max_candidate_sequences: 8 } control_input [ "
+    + ", ".join(
+        f'{{ name: "{name}" control [ {{ kind: CONTROL_SEQUENCE_{kind} {form} }} ] }}'
+        for name, kind, form in (
+            ("START", "START", "int32_false_true: [ 0, 1 ]"),
+            ("END", "END", "int32_false_true: [ 0, 1 ]"),
+            ("ID", "CORRID", "data_type: TYPE_UINT64"),
+        )
+    )
+    + " ] }"
+)
+
 Tensor = tuple[str, str, Sequence[int]]
 
 
@@ -271,6 +337,25 @@ def _write_special(root: Path) -> None:
         "max_batch_size: 1 sequence_batching { max_sequence_idle_microseconds: 60000000 "
         'control_input [ { name: "START" control [ { kind: CONTROL_SEQUENCE_START '
         "int32_false_true: [ 0, 1 ] } ] } ] }",
+    )
+
+    _write(
+        root,
+        "accumulator",
+        [("INPUT", "INT32", (1,))],
+        [("OUTPUT", "INT32", (1,)), ("OPEN", "INT32", (1,))],
+        _ACCUMULATOR,
+        _CONTROLS,
+    )
+    _write(
+        root,
+        "queued",
+        [("SECONDS", "FP32", (1,)), ("MARK?", "BYTES", (1,))],
+        [("TURN", "INT32", (1,))],
+        _QUEUED,
+        "max_batch_size: 1 dynamic_batching { priority_levels: 2 default_priority_level: 2 "
+        "default_queue_policy { timeout_action: REJECT default_timeout_microseconds: 60000000 "
+        "allow_timeout_override: true } }",
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import AbstractContextManager, aclosing, closing, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from infer_backends.plugin import (
     Deadline,
+    InferenceFailed,
     InferError,
     InferRequest,
     InferResponse,
@@ -19,15 +20,23 @@ from infer_backends.plugin import (
     ModelNotFound,
     ModelURL,
     OpenOptions,
+    PermissionDenied,
     UnsupportedOperation,
 )
 from infer_backends_triton._allocator import expect
+from infer_backends_triton._call_options import (
+    CallOptions,
+    as_ranked,
+    lacking,
+    options_over_grpc,
+    ranks,
+)
 from infer_backends_triton._discovery import choose_model
 from infer_backends_triton._grpc_channel import Endpoint, GrpcConnection
 from infer_backends_triton._grpc_messages import parse, serialise, to_mapping
 from infer_backends_triton._grpc_requests import InferRequests
 from infer_backends_triton._grpc_responses import InferResponses
-from infer_backends_triton._grpc_runtime import service_pb2
+from infer_backends_triton._grpc_runtime import grpc, service_pb2
 from infer_backends_triton._grpc_streams import ASK_FOR_FINAL, StreamReader
 from infer_backends_triton._metadata import read_metadata
 from infer_backends_triton._per_loop import PerLoop
@@ -37,6 +46,8 @@ from infer_backends_triton._shared_memory import SharedMemory, share
 
 if TYPE_CHECKING:
     from infer_backends_triton._grpc_loop import LoopChannel
+
+_COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
 class GrpcBackend:
@@ -50,6 +61,7 @@ class GrpcBackend:
         model: str,
         version: str,
         url: str,
+        extensions: frozenset[str] = frozenset(),
     ) -> None:
         self._connection = connection
         self._in_loops = PerLoop(partial(_loop_channel, connection.endpoint), _close)
@@ -59,6 +71,9 @@ class GrpcBackend:
         self._url = url
         self._requests = InferRequests(metadata, model, version)
         self._responses = InferResponses(metadata, url)
+        self._ranked_responses = InferResponses(as_ranked(metadata), url)
+        can = options_over_grpc(extensions)
+        self._options = CallOptions(metadata, url, can, empty=True)
         self._memory: SharedMemory | None = None
 
     @classmethod
@@ -77,7 +92,14 @@ class GrpcBackend:
                 model = choose_model(index, settings.url, url.version)
             version = url.version or ""
             metadata = _read_metadata(connection, model, version, options.deadline)
-            backend = cls(connection, metadata, model=model, version=version, url=str(url))
+            backend = cls(
+                connection,
+                metadata,
+                model=model,
+                version=version,
+                url=str(url),
+                extensions=_list_extensions(connection, options.deadline),
+            )
             backend._share(settings, options.deadline)
         except BaseException:
             connection.close()
@@ -99,8 +121,23 @@ class GrpcBackend:
         """What the model said of itself when it was opened."""
         return self._metadata
 
+    @property
+    def request_options(self) -> frozenset[str]:
+        """What calls may ask for, by what the server says of itself."""
+        return self._options.offered
+
+    def advice(self, ability: str) -> str:
+        """What to do instead of what this backend cannot do."""
+        return "" if ability in self.request_options else lacking(ability)
+
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline."""
+        if request.options is not None:
+            with self._options.of(request, request.options) as asked:
+                return self._infer(asked)
+        return self._infer(request)
+
+    def _infer(self, request: InferRequest) -> InferResponse:
         if self._memory is not None:
             return self._memory.infer(request, self._infer_inline)
         return self._infer_inline(request)
@@ -110,10 +147,20 @@ class GrpcBackend:
 
         Cancelling the task cancels the call at the server.
         """
+        if request.options is not None:
+            with self._options.of(request, request.options) as asked:
+                return await self._infer_in_loop(asked)
+        return await self._infer_in_loop(request)
+
+    async def _infer_in_loop(self, request: InferRequest) -> InferResponse:
         channel = self._in_loops.here()
         return self._read(
             await channel.call(
-                "ModelInfer", self._build(request), request.deadline, request.headers
+                "ModelInfer",
+                self._build(request),
+                request.deadline,
+                request.headers,
+                _compression(request),
             ),
             request,
         )
@@ -122,7 +169,11 @@ class GrpcBackend:
         # No name for the message, so that it is gone when its answer is read.
         return self._read(
             self._connection.call(
-                "ModelInfer", self._build(request), request.deadline, request.headers
+                "ModelInfer",
+                self._build(request),
+                request.deadline,
+                request.headers,
+                _compression(request),
             ),
             request,
         )
@@ -134,7 +185,9 @@ class GrpcBackend:
 
     def _read(self, answer: bytes, request: InferRequest) -> InferResponse:
         expect(len(answer))
-        return self._responses.read(answer, request)
+        if request.options is None:
+            return self._responses.read(answer, request)
+        return self._responses_to(request).read(answer, request)
 
     def stream(self, request: InferRequest) -> Generator[InferResponse, None, None]:
         """The responses to one request, each as soon as it is there.
@@ -142,26 +195,33 @@ class GrpcBackend:
         Closing the generator cancels the request at the server. The request's deadline is that of
         the last response.
         """
-        message = self._build(request) + ASK_FOR_FINAL
-        reader = self._reader(request)
-        messages = self._connection.stream(
-            "ModelStreamInfer", message, request.deadline, request.headers
-        )
-        with reader.reading(), closing(messages):
-            for answer in messages:
-                expect(len(answer))
-                response = reader.read(answer)
-                if response is not None:
-                    yield response
+        with self._streaming(request) as (reader, asked):
+            messages = self._connection.stream(
+                "ModelStreamInfer",
+                self._build(asked) + ASK_FOR_FINAL,
+                asked.deadline,
+                asked.headers,
+                _compression(asked),
+            )
+            with closing(messages):
+                for answer in messages:
+                    expect(len(answer))
+                    response = reader.read(answer)
+                    if response is not None:
+                        yield response
             reader.finish()
 
     async def stream_async(self, request: InferRequest) -> AsyncGenerator[InferResponse, None]:
         """The same, in the running event loop; cancelling the task cancels the request, too."""
         channel = self._in_loops.here()
-        message = self._build(request) + ASK_FOR_FINAL
-        reader = self._reader(request)
-        messages = channel.stream("ModelStreamInfer", message, request.deadline, request.headers)
-        with reader.reading():
+        with self._streaming(request) as (reader, asked):
+            messages = channel.stream(
+                "ModelStreamInfer",
+                self._build(asked) + ASK_FOR_FINAL,
+                asked.deadline,
+                asked.headers,
+                _compression(asked),
+            )
             async with aclosing(messages):
                 async for answer in messages:
                     expect(len(answer))
@@ -170,10 +230,20 @@ class GrpcBackend:
                         yield response
             reader.finish()
 
-    def _reader(self, request: InferRequest) -> StreamReader:
-        failures = self._connection.endpoint.failures
-        refusal = partial(failures.of_message, headers=request.headers)
-        return StreamReader(self._responses, request, self._url, refusal)
+    @contextmanager
+    def _streaming(self, request: InferRequest) -> Iterator[tuple[StreamReader, InferRequest]]:
+        """What reads a stream, and the request with its options as parameters."""
+        if request.options is None:
+            asked: AbstractContextManager[InferRequest] = nullcontext(request)
+        else:
+            asked = self._options.of(request, request.options)
+        refusal = partial(self._connection.endpoint.failures.of_message, headers=request.headers)
+        reader = StreamReader(self._responses_to(request), request, self._url, refusal)
+        with asked as sent, reader.reading():
+            yield reader, sent
+
+    def _responses_to(self, request: InferRequest) -> InferResponses:
+        return self._ranked_responses if ranks(request) else self._responses
 
     def ready(self, deadline: Deadline) -> bool:
         """Whether the server says that the model is ready; False when it says nothing."""
@@ -216,6 +286,13 @@ def _close(channel: LoopChannel) -> None:
     channel.close()
 
 
+def _compression(request: InferRequest) -> grpc.Compression | None:
+    options = request.options
+    if options is None or options.compression is None:
+        return None
+    return _COMPRESSIONS[options.compression]
+
+
 def list_models(url: ModelURL, options: OpenOptions) -> list[dict[str, Any]]:
     """A server's repository index: ``name``, ``version`` and ``state`` of each model.
 
@@ -243,6 +320,16 @@ def _list_models(
     index = to_mapping(parse(service_pb2.RepositoryIndexResponse, answer, url.location))
     models: list[dict[str, Any]] = index.get("models", [])
     return models
+
+
+def _list_extensions(connection: GrpcConnection, deadline: Deadline) -> frozenset[str]:
+    """What the server says that it can do; nothing where it, or a gateway, does not say it."""
+    message = serialise(service_pb2.ServerMetadataRequest())
+    try:
+        answer = connection.call("ServerMetadata", message, deadline)
+    except (UnsupportedOperation, ModelNotFound, PermissionDenied, InvalidInput, InferenceFailed):
+        return frozenset()
+    return frozenset(parse(service_pb2.ServerMetadataResponse, answer, connection.url).extensions)
 
 
 def _read_metadata(

@@ -144,6 +144,7 @@ class GrpcConnection:
         message: bytes,
         deadline: Deadline,
         headers: Mapping[str, str] | None = None,
+        compression: grpc.Compression | None = None,
     ) -> bytes:
         """The serialised answer of one method of the service.
 
@@ -152,6 +153,7 @@ class GrpcConnection:
             message: The serialised request.
             deadline: When the answer has to be there.
             headers: Headers of this call alone.
+            compression: How the request is compressed on the way.
 
         Raises:
             InferError: Whatever went wrong.
@@ -165,7 +167,10 @@ class GrpcConnection:
                 watch = self._alarms.begin(deadline) if deadline.alarmed else None
                 try:
                     return link.method(method)(
-                        message, timeout=min(remaining, LONGEST_CALL), metadata=metadata
+                        message,
+                        timeout=min(remaining, LONGEST_CALL),
+                        metadata=metadata,
+                        compression=compression,
                     )
                 except (grpc.RpcError, ValueError) as exc:
                     error, cause = self._read(exc, headers, link)
@@ -185,6 +190,7 @@ class GrpcConnection:
         message: bytes,
         deadline: Deadline,
         headers: Mapping[str, str] | None = None,
+        compression: grpc.Compression | None = None,
     ) -> Generator[bytes, None, None]:
         """The serialised answers to one request, each as soon as it is there.
 
@@ -195,6 +201,7 @@ class GrpcConnection:
             message: The serialised request.
             deadline: When the last answer has to be there.
             headers: Headers of this call alone.
+            compression: How the request is compressed on the way.
 
         Raises:
             InferError: Whatever went wrong.
@@ -206,7 +213,9 @@ class GrpcConnection:
             try:
                 remaining = min(deadline.require(self._asking), LONGEST_CALL)
                 try:
-                    call = link.stream(method)(message, timeout=remaining, metadata=metadata)
+                    call = link.stream(method)(
+                        message, timeout=remaining, metadata=metadata, compression=compression
+                    )
                 except ValueError as exc:
                     raise self._failures.of_closing() from exc
                 with self._cancelling(call, generation):

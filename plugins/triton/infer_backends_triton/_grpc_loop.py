@@ -49,6 +49,7 @@ class LoopChannel:
         message: bytes,
         deadline: Deadline,
         headers: Mapping[str, str] | None = None,
+        compression: Any = None,
     ) -> bytes:
         """The serialised answer of one method of the service.
 
@@ -59,6 +60,7 @@ class LoopChannel:
             message: The serialised request.
             deadline: When the answer has to be there.
             headers: Headers of this call alone.
+            compression: How the request is compressed on the way.
 
         Raises:
             InferError: Whatever went wrong.
@@ -69,7 +71,7 @@ class LoopChannel:
             remaining = min(deadline.require(self._asking), LONGEST_CALL)
             made = self._method(method)
             channel = self._channel
-            call = made(message, timeout=remaining, metadata=metadata)
+            call = made(message, timeout=remaining, metadata=metadata, compression=compression)
             self._calls.add(call)
             try:
                 answer: bytes = await self._wait(call, call, deadline, headers, channel)
@@ -85,6 +87,7 @@ class LoopChannel:
         message: bytes,
         deadline: Deadline,
         headers: Mapping[str, str] | None = None,
+        compression: Any = None,
     ) -> AsyncGenerator[bytes, None]:
         """The serialised answers to one request, each as soon as it is there.
 
@@ -95,6 +98,7 @@ class LoopChannel:
             message: The serialised request.
             deadline: When the last answer has to be there.
             headers: Headers of this call alone.
+            compression: How the request is compressed on the way.
 
         Raises:
             InferError: Whatever went wrong.
@@ -106,7 +110,7 @@ class LoopChannel:
             # On the wire this is one request of a stream in both directions, and its end.
             made = self._method(method, "unary_stream")
             channel = self._channel
-            call = made(message, timeout=remaining, metadata=metadata)
+            call = made(message, timeout=remaining, metadata=metadata, compression=compression)
             self._calls.add(call)
             try:
                 while True:

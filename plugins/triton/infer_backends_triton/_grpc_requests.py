@@ -14,6 +14,7 @@ from infer_backends.plugin import (
     InvalidInput,
     ModelMetadata,
 )
+from infer_backends_triton._call_options import ranks
 from infer_backends_triton._codec import encode
 from infer_backends_triton._grpc_messages import check_size, serialise, set_parameter
 from infer_backends_triton._grpc_runtime import service_pb2
@@ -40,6 +41,7 @@ class InferRequests:
 
     def __init__(self, metadata: ModelMetadata, model: str, version: str) -> None:
         self._dtypes = {spec.name: spec.dtype for spec in metadata.inputs}
+        self._outputs = tuple(spec.name for spec in metadata.outputs)
         self._header = lru_cache(_HEADERS)(partial(_header, self._dtypes, model, version))
 
     def build(self, request: InferRequest) -> bytes:
@@ -54,7 +56,11 @@ class InferRequests:
         inputs = request.inputs
         try:
             shapes = tuple([(name, array.shape) for name, array in inputs.items()])
-            parts: list[bytes | memoryview] = [self._header(shapes, request.outputs or ())]
+            outputs = request.outputs or ()
+            top_k = ranks(request)
+            if top_k:
+                outputs = outputs or self._outputs
+            parts: list[bytes | memoryview] = [self._header(shapes, outputs, top_k)]
             if request.request_id or request.parameters:
                 parts.append(_extras(request))
         except (UnicodeError, TypeError) as exc:
@@ -72,12 +78,15 @@ def _header(
     version: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     outputs: tuple[str, ...],
+    top_k: int,
 ) -> bytes:
     message = service_pb2.ModelInferRequest(model_name=model, model_version=version)
     for name, shape in shapes:
         message.inputs.add(name=name, datatype=dtypes[name].value, shape=shape)
     for name in outputs:
-        message.outputs.add(name=name)
+        output = message.outputs.add(name=name)
+        if top_k:
+            set_parameter(output.parameters["classification"], "classification", top_k)
     return serialise(message)
 
 

@@ -18,6 +18,14 @@ from infer_backends.plugin import (
     ProtocolError,
     UnsupportedOperation,
 )
+from infer_backends_triton._call_options import (
+    CallOptions,
+    as_ranked,
+    lacking,
+    options_over_http,
+    over_grpc,
+    ranks,
+)
 from infer_backends_triton._codec import binary_only
 from infer_backends_triton._http_answers import AnswerReader
 from infer_backends_triton._http_client import HTTPClient, HTTPClients, ask
@@ -42,6 +50,7 @@ class HTTPBackend:
         *,
         extensions: frozenset[str] | None,
         binary: bool,
+        grpc_url: str,
     ) -> None:
         self._url = url
         self._path = path
@@ -54,6 +63,11 @@ class HTTPBackend:
         self._infer_head = self._server.render_head("POST", self._infer_path, {})
         self._writer = RequestWriter(metadata, self._infer_head, binary=binary)
         self._reader = AnswerReader(metadata, url)
+        self._ranked_reader = AnswerReader(as_ranked(metadata), url)
+        # A gateway may hide what the server lists; that it takes bytes is a sign of Triton.
+        can = options_over_http(extensions, triton=binary)
+        self._options = CallOptions(metadata, url, can, empty=False)
+        self._grpc_url = grpc_url
         self._memory: SharedMemory | None = None
 
     @classmethod
@@ -84,7 +98,15 @@ class HTTPBackend:
         binary = "binary_tensor_data" in extensions if extensions is not None else configured
         if not binary:
             _require_json_forms(metadata)
-        backend = cls(str(url), path, clients, metadata, extensions=extensions, binary=binary)
+        backend = cls(
+            str(url),
+            path,
+            clients,
+            metadata,
+            extensions=extensions,
+            binary=binary,
+            grpc_url=over_grpc(url, metadata.name),
+        )
         offered = binary and (extensions is None or "system_shared_memory" in extensions)
         backend._share(url, server, deadline, offered=offered)
         return backend
@@ -108,8 +130,25 @@ class HTTPBackend:
         """What the model says of itself, read when it was opened."""
         return self._metadata
 
+    @property
+    def request_options(self) -> frozenset[str]:
+        """What calls may ask for, by what the server says of itself."""
+        return self._options.offered
+
+    def advice(self, ability: str) -> str:
+        """What to do instead of what this backend cannot do."""
+        if ability in self.request_options:
+            return ""
+        return lacking(ability) or f"open {self._grpc_url}"
+
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline."""
+        if request.options is not None:
+            with self._options.of(request, request.options) as asked:
+                return self._infer(asked)
+        return self._infer(request)
+
+    def _infer(self, request: InferRequest) -> InferResponse:
         if self._memory is not None:
             return self._memory.infer(request, self._infer_inline)
         return self._infer_inline(request)
@@ -124,19 +163,27 @@ class HTTPBackend:
             import asyncio
 
             return await asyncio.to_thread(self.infer, request)
+        if request.options is not None:
+            with self._options.of(request, request.options) as asked:
+                return await self._exchange(asked, client)
         return await self._exchange(request, client)
 
     def _infer_inline(self, request: InferRequest) -> InferResponse:
         return run(self._exchange(request, self._server))
 
     async def _exchange(self, request: InferRequest, server: HTTPClient) -> InferResponse:
-        head = server.own_head(self._infer_path, request.headers)
-        answer = self._reader.expect(request)
+        coding, reader = None, self._reader
+        if request.options is not None:
+            coding = request.options.compression
+            reader = self._ranked_reader if ranks(request) else reader
+        head = server.own_head(self._infer_path, request.headers, coding)
+        answer = reader.expect(request)
         response = await server.exchange(
             self._writer.write(request, head),
             request.deadline,
             landing=answer,
             headers=request.headers,
+            coding=coding,
         )
         try:
             if not response.landed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from infer_backends.plugin import (
@@ -18,6 +19,7 @@ from infer_backends.plugin import (
     ProtocolError,
     UnsupportedOperation,
 )
+from infer_backends_triton._http_coding import coding_headers, compress_body, decompress
 from infer_backends_triton._http_connection import HTTPResponse, Landing
 from infer_backends_triton._http_dial import make_tls_context
 from infer_backends_triton._http_messages import (
@@ -142,17 +144,24 @@ class HTTPClient:
             },
         )
 
-    def own_head(self, path: str, headers: Mapping[str, str]) -> bytes | None:
+    def own_head(
+        self, path: str, headers: Mapping[str, str], coding: str | None = None
+    ) -> bytes | None:
         """The head of a call that has headers of its own; None for others.
+
+        Args:
+            path: The path to post to.
+            headers: The headers.
+            coding: How the body is going to be compressed; None for not at all.
 
         Raises:
             InvalidInput: A header cannot be sent, or is not for callers.
         """
-        if not headers:
+        if not headers and coding is None:
             return None
         _refuse_framing(headers, InvalidInput)
         check_headers(headers, InvalidInput)
-        return self.render_head("POST", path, headers)
+        return self.render_head("POST", path, {**headers, **coding_headers(coding)})
 
     async def exchange(
         self,
@@ -163,6 +172,7 @@ class HTTPClient:
         repeatable: bool = False,
         landing: Landing | None = None,
         headers: Mapping[str, str] | None = None,
+        coding: str | None = None,
     ) -> HTTPResponse:
         """Send a request, receive an answer that is 200.
 
@@ -173,13 +183,20 @@ class HTTPClient:
             repeatable: Whether the request may be sent twice without harm.
             landing: Where the body of the answer goes; None to have it whole.
             headers: The headers of this call alone, which no error may show.
+            coding: How to compress the request; the answer may be compressed so, too, and is had
+                whole then.
         """
         settings = self._settings
         if max_body is None:
             max_body = settings.max_response_bytes
+        if coding is not None:
+            request = await self._pool.waiting.work(partial(compress_body, request, coding))
+            landing = None
         response = await self._pool.exchange(
             request, deadline, max_body, repeatable=repeatable, landing=landing
         )
+        if response.head.coding:
+            await self._decompress(response, coding, max_body)
         if response.head.status == 200:
             return response
         secrets = settings.secrets | secret_values(headers or {})
@@ -191,6 +208,23 @@ class HTTPClient:
             secrets=secrets,
             relay_broke=is_of_broken_relay(body),
         )
+
+    async def _decompress(self, response: HTTPResponse, coding: str | None, limit: int) -> None:
+        """Have the body of an answer as it was before it was compressed."""
+        try:
+            if response.head.coding != coding:
+                raise ProtocolError(
+                    f"{self._settings.url}: the answer is compressed, which was not asked for"
+                )
+            with naming(self._settings.url):
+                response.body = await self._pool.waiting.work(
+                    partial(decompress, response.body, coding, limit)
+                )
+        except ProtocolError:
+            # The status says what happened, with or without the explanation.
+            if response.head.status == 200:
+                raise
+            response.body = memoryview(b"")
 
     async def get(self, path: str, deadline: Deadline) -> memoryview:
         """The body of the answer to a GET."""

@@ -191,7 +191,7 @@ class Connection:
         self, landing: Landing, head: ResponseHead, deadline: Deadline, max_body: int
     ) -> bool:
         """Receive the body to where it goes, if that can be said; False with nothing done."""
-        if head.chunked or head.length is None:
+        if head.chunked or head.length is None or head.coding:
             return False
         prefix_length = landing.prefix_length(head)
         if prefix_length is None:

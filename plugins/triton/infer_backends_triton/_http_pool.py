@@ -49,6 +49,9 @@ class ConnectionPool:
         waiting: How to wait.
         bound: What holds calls back; None to have a connection for each.
         max_idle: How many connections are kept that no call is using.
+
+    Attributes:
+        waiting: As given.
     """
 
     def __init__(
@@ -60,9 +63,9 @@ class ConnectionPool:
         bound: Bound | None = None,
         max_idle: int = _MAX_IDLE_CONNECTIONS,
     ) -> None:
+        self.waiting = waiting
         self._settings = settings
         self._context = context
-        self._waiting = waiting
         self._bound = bound
         self._max_idle = max_idle
         self._closed = False
@@ -193,7 +196,7 @@ class ConnectionPool:
             connection.close()
 
     async def _connect(self, deadline: Deadline) -> Connection:
-        waiting = self._waiting
+        waiting = self.waiting
         sock = await dial(self._settings, self._context, deadline, waiting, known=self._known)
         self._known = True
         connection = Connection(sock, self._settings.url, waiting)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from infer_backends.plugin import InferRequest, InvalidInput, ModelMetadata, ParameterValue
+from infer_backends_triton._call_options import ranks
 from infer_backends_triton._codec import encode, to_json
 from infer_backends_triton._http_messages import HEADER_LENGTH
 
@@ -36,6 +37,7 @@ class RequestWriter:
 
     def __init__(self, metadata: ModelMetadata, head: bytes, *, binary: bool) -> None:
         self._dtypes = {spec.name: spec.dtype for spec in metadata.inputs}
+        self._outputs = tuple(spec.name for spec in metadata.outputs)
         self._head = head
         self._binary = binary
         self._known_beginning = lru_cache(_KNOWN_BEGINNINGS)(self._usual_beginning)
@@ -62,15 +64,17 @@ class RequestWriter:
             if size:
                 pieces.append(raw)
         tensors = tuple(described)
-        if head is None and not request.request_id and not request.parameters:
+        top_k = 0 if request.options is None else ranks(request)
+        if head is None and not request.request_id and not request.parameters and not top_k:
             pieces[0] = self._known_beginning(tensors, request.outputs)
         else:
             pieces[0] = self._beginning(
                 self._head if head is None else head,
                 tensors,
-                request.outputs,
+                request.outputs or self._outputs if top_k else request.outputs,
                 request.request_id,
                 request.parameters,
+                top_k,
             )
         return pieces
 
@@ -84,11 +88,12 @@ class RequestWriter:
         outputs: tuple[str, ...] | None,
         request_id: str,
         parameters: Mapping[str, ParameterValue],
+        top_k: int = 0,
     ) -> bytes:
         """All of a request but the bytes of its tensors, which follow."""
         message: dict[str, Any] = {"id": request_id} if request_id else {}
         if outputs is not None:
-            wanted = {"binary_data": True}
+            wanted = {"binary_data": True, **ranked(top_k)}
             message["outputs"] = [{"name": name, "parameters": wanted} for name in outputs]
         else:
             if "binary_data_output" in parameters:
@@ -112,7 +117,12 @@ class RequestWriter:
     def _in_json(self, request: InferRequest, head: bytes) -> bytes:
         """A whole request, whose tensors are in the JSON object."""
         message: dict[str, Any] = {"id": request.request_id} if request.request_id else {}
-        if request.outputs is not None:
+        top_k = ranks(request)
+        if top_k:
+            outputs = request.outputs or self._outputs
+            wanted = ranked(top_k)
+            message["outputs"] = [{"name": name, "parameters": wanted} for name in outputs]
+        elif request.outputs is not None:
             message["outputs"] = [{"name": name} for name in request.outputs]
         if request.parameters:
             message["parameters"] = dict(request.parameters)
@@ -126,6 +136,11 @@ class RequestWriter:
             for name, array in request.inputs.items()
         ]
         return begin_request(head, message, None)
+
+
+def ranked(top_k: int) -> dict[str, Any]:
+    """The parameters of an output, only so many elements of which are asked for; 0 for all."""
+    return {"classification": top_k} if top_k else {}
 
 
 def begin_request(head: bytes, message: Mapping[str, Any], tensors: int | None) -> bytes:

@@ -43,6 +43,7 @@ class ResponseHead:
         length: The length of the body in bytes; None when something else ends it.
         chunked: Whether the body comes in chunks.
         keep_alive: Whether the connection can carry another request after this answer.
+        coding: How the body is compressed, in lower case; empty where it is not.
         idle_timeout: After how many idle seconds the server says that it will close the
             connection; None where it does not say.
     """
@@ -52,6 +53,7 @@ class ResponseHead:
     length: int | None
     chunked: bool
     keep_alive: bool
+    coding: str = ""
     idle_timeout: int | None = None
 
 
@@ -122,6 +124,7 @@ def _parse_head(head: bytes) -> ResponseHead:
         chunked=chunked,
         keep_alive=_keeps_alive(found.group(1) == b"1", headers)
         and (chunked or length is not None),
+        coding=headers.get("content-encoding", "").lower().removeprefix("identity"),
         idle_timeout=_idle_timeout(headers.get("keep-alive", "")),
     )
 
@@ -223,8 +226,6 @@ def too_large(limit: int) -> str:
 
 def _framing(status: int, headers: Mapping[str, str]) -> tuple[bool, int | None]:
     """Whether the body comes in chunks, and otherwise its length where one is given."""
-    if status == 200 and headers.get("content-encoding", "identity").lower() != "identity":
-        raise ProtocolError("the answer is compressed, which was not asked for")
     coding, lengths = headers.get("transfer-encoding"), headers.get("content-length")
     if status < 200 or status in {204, 304}:
         return False, 0

@@ -12,6 +12,7 @@ from infer_backends.plugin import (
     ModelMetadata,
     ProtocolError,
 )
+from infer_backends_triton._call_options import ranks
 from infer_backends_triton._codec import encode
 from infer_backends_triton._grpc_channel import GrpcConnection
 from infer_backends_triton._grpc_messages import (
@@ -94,9 +95,12 @@ class GrpcSharedServer:
                     _place(tensor, region, layout.inputs[name])
                 else:
                     message.raw_input_contents.append(bytes(encode(array, dtype)))
+            top_k = ranks(request)
             for name in request.outputs or [spec.name for spec in self._metadata.outputs]:
                 output = message.outputs.add(name=name)
-                if name in layout.outputs:
+                if top_k:
+                    set_parameter(output.parameters["classification"], "classification", top_k)
+                elif name in layout.outputs:
                     _place(output, region, layout.outputs[name])
             for name, value in request.parameters.items():
                 set_parameter(message.parameters[name], name, value)

@@ -14,8 +14,10 @@ from infer_backends.plugin import (
     ParameterValue,
     ProtocolError,
 )
+from infer_backends_triton._call_options import ranks
 from infer_backends_triton._codec import encode
 from infer_backends_triton._http_messages import parse_object, read_index, server_path
+from infer_backends_triton._http_requests import ranked
 from infer_backends_triton._shared_memory import Answer, AnsweredTensor, Layout, Slot
 
 _Tensors = list[bytes | memoryview]
@@ -119,9 +121,10 @@ def build_infer(
             {"name": name, "shape": shape, "datatype": datatype, "parameters": parameters}
         )
     outputs = []
+    more = ranked(ranks(request))
     for name in request.outputs or [spec.name for spec in metadata.outputs]:
         slot = layout.outputs.get(name)
-        wanted = {"binary_data": True} if slot is None else _place(region, slot)
+        wanted = {"binary_data": True, **more} if slot is None else _place(region, slot)
         outputs.append({"name": name, "parameters": wanted})
     header: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
     if request.request_id:

@@ -35,6 +35,7 @@ from infer_backends.plugin import (
     UnsupportedOperation,
 )
 from infer_backends_triton import _regions as regions
+from infer_backends_triton._call_options import as_ranked, ranks
 from infer_backends_triton._codec import decode, encode
 from infer_backends_triton._locality import is_local
 from infer_backends_triton._output_sizes import OutputSizes
@@ -139,6 +140,7 @@ class SharedMemory:
             spec.name: spec.dtype for spec in metadata.inputs if spec.dtype is not DataType.BYTES
         }
         self._outputs = {spec.name: spec for spec in metadata.outputs}
+        self._ranked = {spec.name: spec for spec in as_ranked(metadata).outputs}
         self._url = url
         self._is_local = is_local
         self._max_answer = max_answer
@@ -159,7 +161,8 @@ class SharedMemory:
         response = self._try(request)
         if response is None:
             response = inline(request)
-        self._sizes.learn(request.inputs, response.outputs)
+        if request.options is None or not ranks(request):
+            self._sizes.learn(request.inputs, response.outputs)
         return response
 
     def close(self) -> None:
@@ -173,7 +176,7 @@ class SharedMemory:
             for name, array in request.inputs.items()
             if array.nbytes >= self._threshold and name in self._inputs
         }
-        outputs = self._sizes.expect(request.inputs)
+        outputs = {} if ranks(request) else self._sizes.expect(request.inputs)
         if request.outputs is not None:
             outputs = {name: size for name, size in outputs.items() if name in request.outputs}
         if sum(outputs.values()) > self._max_answer:
@@ -249,9 +252,10 @@ class SharedMemory:
         layout: Layout,
     ) -> dict[str, Array]:
         outputs: dict[str, Array] = {}
+        specs = self._ranked if ranks(request) else self._outputs
         for tensor in tensors:
             name = tensor.name
-            spec = self._outputs.get(name)
+            spec = specs.get(name)
             if spec is None or name in outputs or tensor.datatype != spec.dtype.value:
                 raise ProtocolError(
                     f"{self._url} answered with an output {name[:100]!r} as "

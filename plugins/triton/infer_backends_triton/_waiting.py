@@ -57,6 +57,10 @@ class Waiting(Protocol):
         """Wait until another thread has settled ``future``, which stays as it is."""
         ...
 
+    async def work(self, task: Callable[[], Result]) -> Result:
+        """What a task returns that keeps a processor busy for a while."""
+        ...
+
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """What a coroutine returns that only ever waits by blocking."""
@@ -76,6 +80,9 @@ class _Blocking:
     async def settled(self, future: concurrent.futures.Future[Any], patience: Patience) -> None:
         while not future.done():
             concurrent.futures.wait((future,), min(patience(), LONGEST_WAIT))
+
+    async def work(self, task: Callable[[], Result]) -> Result:
+        return task()
 
 
 #: The way of threads.

@@ -38,6 +38,9 @@ class _InLoop:
         future.add_done_callback(tell)
         await wait_for(done, patience)
 
+    async def work(self, task: Callable[[], Result]) -> Result:
+        return await asyncio.to_thread(task)
+
 
 #: The way of the running event loop.
 IN_LOOP: Waiting = _InLoop()
