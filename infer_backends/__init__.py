@@ -4,6 +4,8 @@ Door 1, for applications: :func:`open_model` opens the model that a URL names, a
 :class:`Model`. Every error is an :class:`InferError`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from infer_backends._backend import Attempt
 from infer_backends._classes import Classification
 from infer_backends._errors import (
@@ -40,8 +42,12 @@ from infer_backends._url import ModelURL
 from infer_backends._verification import MemberVerification, Verification
 from infer_backends._version import __version__
 
+if TYPE_CHECKING:
+    from infer_backends._async_model import AsyncModel
+
 __all__ = [
     "AllBackendsFailed",
+    "AsyncModel",
     "AsyncRemoteModel",
     "Attempt",
     "AttemptEvent",
@@ -84,3 +90,12 @@ __all__ = [
     "register_backend",
     "register_observer",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs asyncio, which those who run no loop need not load."""
+    if name == "AsyncModel":
+        from infer_backends._async_model import AsyncModel
+
+        return AsyncModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
