@@ -34,7 +34,6 @@ from infer_backends._ways_of_loops import IN_LOOP
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from infer_backends._bulk import OnError
 
 
 class AsyncModel:
@@ -237,7 +236,7 @@ class AsyncModel:
         batch_size: int | Literal["auto"] = "auto",
         concurrency: int = CONCURRENCY,
         ordered: bool = True,
-        on_error: OnError = "raise",
+        on_error: Literal["raise", "return"] = "raise",
         timeout: float | None = None,
         outputs: Iterable[str] | None = None,
         progress: bool = False,

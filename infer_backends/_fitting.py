@@ -97,13 +97,21 @@ async def stream(way: Way, backend: Backend, request: InferRequest) -> Responses
             yield response
 
 
+def can_stream(backend: object) -> bool:
+    """Whether a backend can stream, or one that it stands for may be able to."""
+    stands_for: bool | None = getattr(backend, "can_stream", None)
+    if stands_for is not None:
+        return stands_for
+    return isinstance(backend, (SupportsStreaming, SupportsAsyncStreaming))
+
+
 def require_streaming(backend: Backend) -> None:
     """Refuse to stream where that cannot be had.
 
     Raises:
         UnsupportedOperation: It cannot.
     """
-    if not isinstance(backend, (SupportsStreaming, SupportsAsyncStreaming)):
+    if not can_stream(backend):
         raise UnsupportedOperation(
             with_advice("what answers for this model sends one response only", backend, "streaming")
         )

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from infer_backends._bulk import OnError
     from infer_backends._sequences import ModelSequence
     from infer_backends._submissions import Submissions
 
@@ -280,7 +279,7 @@ class Model(Reopening):
         batch_size: int | Literal["auto"] = "auto",
         concurrency: int = CONCURRENCY,
         ordered: bool = True,
-        on_error: OnError = "raise",
+        on_error: Literal["raise", "return"] = "raise",
         timeout: float | None = None,
         outputs: Iterable[str] | None = None,
         progress: bool = False,

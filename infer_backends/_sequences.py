@@ -65,7 +65,7 @@ class _Sequence:
 
 
 class ModelSequence(_Sequence):
-    """The steps of one sequence. Made by :meth:`Model.sequence`.
+    """The steps of one sequence. Made by :meth:`infer_backends.Model.sequence`.
 
     Its steps are made one after the other, by whichever threads.
     """
@@ -103,7 +103,7 @@ class ModelSequence(_Sequence):
         parameters: Mapping[str, ParameterValue] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> InferResult:
-        """Make one step, with options; as :meth:`Model.infer`."""
+        """Make one step, with options; as :meth:`infer_backends.Model.infer`."""
         request = self._model.request(
             inputs,
             outputs=outputs,
@@ -138,7 +138,7 @@ class ModelSequence(_Sequence):
 
 
 class AsyncModelSequence(_Sequence):
-    """The steps of one sequence. Made by :meth:`AsyncModel.sequence`.
+    """The steps of one sequence. Made by :meth:`infer_backends.AsyncModel.sequence`.
 
     Its steps are made one after the other, by whichever tasks of one event loop.
     """
@@ -166,7 +166,7 @@ class AsyncModelSequence(_Sequence):
         parameters: Mapping[str, ParameterValue] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> InferResult:
-        """Make one step, with options; as :meth:`AsyncModel.infer`."""
+        """Make one step, with options; as :meth:`infer_backends.AsyncModel.infer`."""
         request = self._model.request(
             inputs,
             outputs=outputs,

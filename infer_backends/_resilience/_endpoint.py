@@ -156,6 +156,12 @@ class Endpoint(Watched):
         if opened is not None:
             await _fitting.close_async(opened.backend)
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether it can stream; True while that is not known."""
+        opened = self.contact.openings.current
+        return opened is None or _fitting.can_stream(opened.backend)
+
     def advice(self, ability: str) -> str:
         """Where that can be had which it cannot do."""
         opened = self.contact.openings.current

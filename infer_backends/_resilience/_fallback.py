@@ -123,6 +123,11 @@ class Fallback:
         known = [endpoint.request_options for endpoint in self.members()]
         return frozenset().union(*(REQUEST_OPTIONS if one is None else one for one in known))
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether one of the members can, or may be able to."""
+        return any(endpoint.can_stream for endpoint in self.members())
+
     def advice(self, ability: str) -> str:
         """Where that can be had which no member can do."""
         return next(filter(None, (member.advice(ability) for member in self.members())), "")

@@ -181,6 +181,11 @@ class Single:
         """What can be asked of the backend."""
         return _fitting.options_with_own(self._backend)
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether the backend can."""
+        return _fitting.can_stream(self._backend)
+
     def advice(self, ability: str) -> str:
         """Where that can be had which the backend cannot do."""
         return _fitting.advice_of(self._backend, ability)

@@ -25,6 +25,8 @@ from infer_backends import (
 from infer_backends._async_model import AsyncModel
 from infer_backends._batching import Splitting
 from infer_backends._observed import Observed
+from infer_backends._resilience._policy import Policy
+from infer_backends._resilience._single import Single
 from infer_backends.plugin import InferRequest, InferResponse, ModelMetadata
 from tests.core.fakes import FakeBackend, metadata
 from tests.core.resilience.members import OPEN, Switch, opened
@@ -184,10 +186,16 @@ def test_a_failing_stream_counts_for_the_breaker() -> None:
     assert model.status().members[0].failures == 3
 
 
-def test_who_cannot_stream_says_so_before_anything_is_sent() -> None:
+@pytest.mark.parametrize("layers", ["bare", "single", "fallback"])
+def test_who_cannot_stream_says_so_before_anything_is_sent(layers: str) -> None:
     backend = FakeBackend(metadata=decoupled())
+    made: Any = backend
+    if layers == "single":
+        made = Single(backend, backend.url, Policy())
+    elif layers == "fallback":
+        made = opened(Switch("fake://a/m", backend), Switch("fake://b/m", backend))
     with pytest.raises(UnsupportedOperation, match="one response only"):
-        Model(backend).stream(n(1))
+        Model(made).stream(n(1))
     assert backend.requests == []
 
 
