@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-
 class AsyncModel:
     """:class:`Model` for event loops: the same calls, awaited.
 

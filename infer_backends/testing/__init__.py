@@ -20,9 +20,18 @@ except ModuleNotFoundError as exc:
     ) from exc
 
 # Before the import, so that a failing assert of the suite shows what it compared.
-pytest.register_assert_rewrite("infer_backends.testing._contract")
+pytest.register_assert_rewrite(
+    "infer_backends.testing._contract", "infer_backends.testing._further"
+)
 
 from infer_backends.testing._contract import BackendContract  # noqa: E402
+from infer_backends.testing._further import SequenceContract, StreamingContract  # noqa: E402
 from infer_backends.testing._reference import REFERENCE_MODELS, ReferenceModel  # noqa: E402
 
-__all__ = ["REFERENCE_MODELS", "BackendContract", "ReferenceModel"]
+__all__ = [
+    "REFERENCE_MODELS",
+    "BackendContract",
+    "ReferenceModel",
+    "SequenceContract",
+    "StreamingContract",
+]

@@ -145,6 +145,8 @@ class TritonPythonModel:
         for request in requests:
             sender = request.get_response_sender()
             for i in range(int(tensor(request, "COUNT")[0])):
+                if sender.is_cancelled():
+                    break
                 sender.send(answer(token=np.array([i], dtype=np.int32)))
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
