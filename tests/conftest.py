@@ -1,4 +1,4 @@
-"""What all tests share: a real Triton, started once, when the first test asks for it."""
+"""What all tests share: real servers, each started once, when the first test asks for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from tests.servers import environment, repository
+from tests.servers.mlserver import MLServer, mlserver_in
 
 if TYPE_CHECKING:
     from infer_backends_triton._local import LocalTriton
@@ -48,6 +49,14 @@ def triton(triton_environment: Path, triton_repository: Path) -> Iterator[LocalT
         arguments=arguments,
         startup_timeout=120,
     ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLServer]:
+    """A running MLServer; a test that stops it starts one of its own."""
+    found = environment.find_or_build("mlserver")
+    with mlserver_in(found, tmp_path_factory.mktemp("mlserver")) as server:
         yield server
 
 

@@ -1,8 +1,8 @@
-"""The Python environment of the tests' Triton: NumPy 1.x, whatever the client side has.
+"""The Python environments of the tests' servers, which are never the client's.
 
-``python tests/servers/environment.py [PATH]`` builds it, if it is not there yet. Safe to run
-several times at once: one builds, the others wait for it. Without PATH it is the folder that the
-variable ``INFER_BACKENDS_TRITON_ENVIRONMENT`` names, or ``.tox/server``.
+``python tests/servers/environment.py [NAME...]`` builds those that are named, or all: each once,
+where its variable says, or in the folder of tox. Safe to run several times at once: one builds,
+the others wait for it.
 """
 
 from __future__ import annotations
@@ -12,29 +12,56 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-VARIABLE = "INFER_BACKENDS_TRITON_ENVIRONMENT"
-REQUIREMENTS = ("nvidia-pytriton==0.7.*", "numpy<2", "onnxruntime")
-
-#: The Pythons that this server runs on, when ours is none of them.
+#: The Pythons that these servers run on, when ours is none of them.
 _PYTHON = ">=3.10,<3.13"
 
 
-def find_or_build() -> Path:
-    """The environment that the variable names, or one of our own in the folder of tox.
+@dataclass(frozen=True)
+class Environment:
+    """What one server runs in.
+
+    Attributes:
+        variable: The variable of the environment that says where it is.
+        folder: Where it is otherwise, in the folder of tox.
+        requirements: What is installed there.
+    """
+
+    variable: str
+    folder: str
+    requirements: tuple[str, ...]
+
+
+ENVIRONMENTS = {
+    # NumPy 1.x, whatever the client has: with NumPy 2 its models return empty tensors.
+    "triton": Environment(
+        "INFER_BACKENDS_TRITON_ENVIRONMENT",
+        "server",
+        ("nvidia-pytriton==0.7.*", "numpy<2", "onnxruntime"),
+    ),
+    "mlserver": Environment(
+        "INFER_BACKENDS_MLSERVER_ENVIRONMENT", "mlserver", ("mlserver==1.7.*",)
+    ),
+}
+
+
+def find_or_build(name: str = "triton") -> Path:
+    """The environment that its variable names, or one of our own in the folder of tox.
 
     It is built if it is not there; one that somebody else made is taken as it is.
     """
-    named = os.environ.get(VARIABLE)
+    environment = ENVIRONMENTS[name]
+    named = os.environ.get(environment.variable)
     root = Path(__file__).resolve().parents[2]
-    path = Path(named) if named else root / ".tox" / "server"
+    path = Path(named) if named else root / ".tox" / environment.folder
     if path.exists() and not _lock(path).exists():
         return path
-    return build(path)
+    return build(path, environment.requirements)
 
 
-def build(path: Path) -> Path:
+def build(path: Path, requirements: tuple[str, ...]) -> Path:
     """Make the environment at ``path``, unless it is there with these requirements."""
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,10 +69,10 @@ def build(path: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Written last: a build that was interrupted is started again.
         stamp = path / "requirements.txt"
-        wanted = "\n".join(REQUIREMENTS)
+        wanted = "\n".join(requirements)
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
             shutil.rmtree(path, ignore_errors=True)
-            _install(path)
+            _install(path, requirements)
             stamp.write_text(wanted, encoding="utf-8")
     return path
 
@@ -54,16 +81,16 @@ def _lock(path: Path) -> Path:
     return path.with_name(path.name + ".lock")
 
 
-def _install(path: Path) -> None:
+def _install(path: Path, requirements: tuple[str, ...]) -> None:
     uv = _find_uv()
     _run(uv, "venv", "--quiet", "--python", _python(), str(path))
-    # Every model is a Python process that imports NumPy: compiled once, here.
+    # Every model of Triton is a process that imports NumPy: compiled once, here.
     install = ("pip", "install", "--quiet", "--compile-bytecode", "--python", str(path))
-    _run(uv, *install, *REQUIREMENTS)
+    _run(uv, *install, *requirements)
 
 
 def _python() -> str:
-    """The interpreter that runs us, if the server can run on it."""
+    """The interpreter that runs us, if the servers can run on it."""
     return sys.executable if sys.version_info < (3, 13) else _PYTHON
 
 
@@ -72,7 +99,7 @@ def _find_uv() -> str:
     found = str(beside) if beside.exists() else shutil.which("uv")
     if found is None:
         raise RuntimeError(
-            f"the tests' Triton needs uv to be built: {sys.executable} -m pip install uv"
+            f"the tests' servers need uv to be built: {sys.executable} -m pip install uv"
         )
     return found
 
@@ -84,5 +111,5 @@ def _run(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    chosen = build(Path(sys.argv[1])) if len(sys.argv) > 1 else find_or_build()
-    sys.stdout.write(f"{chosen}\n")
+    for chosen in sys.argv[1:] or ENVIRONMENTS:
+        sys.stdout.write(f"{find_or_build(chosen)}\n")
