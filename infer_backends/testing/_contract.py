@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -80,14 +81,18 @@ class BackendContract:
     Attributes:
         unsupported: The names of the reference models that this backend cannot serve; opening
             one has to raise ``UnsupportedOperation``.
+        absent: The names of the reference models that cannot even be given to the server, whose
+            own limit it is; opening one has to raise ``ModelNotFound``.
         refused: Elements that the runtime could not keep as they are, by datatype: those of
-            the method ``values`` that a call has to refuse with ``InvalidInput``. A runtime
-            that computes in 32 bits names the extremes of INT64, for example.
+            the method ``values`` that a call has to refuse with ``InvalidInput``, or with
+            ``UnsupportedOperation``. A runtime that computes in 32 bits names the extremes of
+            INT64, for example; what speaks JSON alone, NaN and the infinities.
         survives_fork: Whether an open model can be called in a forked child. If not, such a call
             has to raise ``UnsupportedOperation``, at once.
     """
 
     unsupported: ClassVar[frozenset[str]] = frozenset()
+    absent: ClassVar[frozenset[str]] = frozenset()
     refused: ClassVar[Mapping[DataType, Collection[object]]] = {}
     survives_fork: ClassVar[bool] = True
 
@@ -95,9 +100,11 @@ class BackendContract:
         """A 2 x 3 array with the extremes of a datatype, the last accepted one for a refused."""
         array = values(dtype)
         refused = self.refused.get(dtype, ())
-        accepted = [element for element in array.ravel().tolist() if element not in refused]
+        accepted = [
+            element for element in array.ravel().tolist() if not _is_among(element, refused)
+        ]
         for index, element in enumerate(array.ravel().tolist()):
-            if element in refused:
+            if _is_among(element, refused):
                 array.flat[index] = accepted[-1]
         return array
 
@@ -119,8 +126,8 @@ class BackendContract:
         """Each identity model, open; None for one that has to refuse to open."""
         dtype: DataType = request.param
         name = f"identity_{dtype.value.lower()}"
-        if name in self.unsupported:
-            with pytest.raises(UnsupportedOperation):
+        if name in self.unsupported | self.absent:
+            with pytest.raises(ModelNotFound if name in self.absent else UnsupportedOperation):
                 open_model(reference_url(name))
             yield None, dtype
         else:
@@ -154,7 +161,7 @@ class BackendContract:
         for element in self.refused.get(dtype, ()):
             array = kept.copy()
             array[1, 1] = element
-            with pytest.raises(InvalidInput):
+            with pytest.raises((InvalidInput, UnsupportedOperation)):
                 model(array)
         assert_same(model(kept), kept)
 
@@ -293,6 +300,12 @@ class BackendContract:
         model.close()
         with pytest.raises(ModelClosed):
             model(IMAGE, CODES)
+
+
+def _is_among(element: object, elements: Collection[object]) -> bool:
+    if isinstance(element, float) and math.isnan(element):
+        return any(isinstance(other, float) and math.isnan(other) for other in elements)
+    return element in elements
 
 
 def _call_in_child(model: Model, survives: bool) -> None:

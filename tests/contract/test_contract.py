@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from infer_backends import DataType
 from infer_backends.testing import BackendContract
 from infer_backends_triton import _shared_memory
 from infer_backends_triton._local import LocalTriton
+from tests.servers.mlserver import MLServer
 
 
 def url_of(base: str, other: str) -> Callable[[str], str]:
@@ -72,6 +75,29 @@ class TestTritonGRPCSharedMemory(SharedMemoryContract):
         self, reference_triton: LocalTriton, triton: LocalTriton
     ) -> Callable[[str], str]:
         return insisting(url_of(reference_triton.grpc_url, triton.grpc_url))
+
+
+class TestMLServerHTTP(BackendContract):
+    """Tensors go as JSON: what that cannot say is refused, at open or by the call."""
+
+    unsupported: ClassVar[frozenset[str]] = frozenset({"identity_fp16"})
+    absent: ClassVar[frozenset[str]] = frozenset({"identity_bf16"})
+    refused: ClassVar[Mapping[DataType, Collection[object]]] = {
+        DataType.FP32: (math.nan, math.inf, -math.inf),
+        DataType.FP64: (math.nan, math.inf, -math.inf),
+    }
+
+    @pytest.fixture
+    def reference_url(self, mlserver: MLServer) -> Callable[[str], str]:
+        return lambda name: mlserver.url(name, "http")
+
+
+class TestMLServerGRPC(BackendContract):
+    absent: ClassVar[frozenset[str]] = frozenset({"identity_bf16"})
+
+    @pytest.fixture
+    def reference_url(self, mlserver: MLServer) -> Callable[[str], str]:
+        return lambda name: mlserver.url(name, "grpc")
 
 
 class TestOnnxruntime(BackendContract):
