@@ -185,6 +185,11 @@ def test_nan_and_infinities_that_a_server_writes_as_numbers_are_taken() -> None:
     assert back[1:].tolist() == [math.inf, 1.0]
 
 
+def test_null_for_nan_or_an_infinity_is_not_guessed_at() -> None:
+    with pytest.raises(UnsupportedOperation, match="'y' is FP64 and has null.*NaN or an infinity"):
+        from_json([1.5, None], DataType.FP64, (2,), "y")
+
+
 def test_the_largest_fp32_is_taken_as_any_server_writes_it() -> None:
     largest = float(np.finfo(np.float32).max)
     back = from_json([3.4028235e38, largest], DataType.FP32, (2,), "y")
@@ -201,7 +206,8 @@ def test_the_largest_fp32_is_taken_as_any_server_writes_it() -> None:
         ([-1], DataType.UINT8),
         ([2**64], DataType.UINT64),
         (["1"], DataType.INT64),
-        ([None], DataType.FP32),
+        ([None], DataType.INT32),
+        ([None], DataType.BYTES),
         ([True], DataType.FP64),
         (["1"], DataType.FP32),
         ([1e39], DataType.FP32),

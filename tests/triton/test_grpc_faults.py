@@ -53,7 +53,7 @@ def failure(answer: Answer, *, outputs: Tensors = ONE_OUT, raw: bool = False) ->
         (respond(("y", "FP32", (-2,)), raw=(FLOATS,)), "negative dimension"),
         (respond(("y", "FP32", (2,) * 40), raw=(FLOATS,)), "40 dimensions"),
         (respond(("y", "FP64", (1,)), raw=(FLOATS,)), "as 'FP64'; its metadata says FP32"),
-        (respond(("z", "FP32", (2,)), raw=(FLOATS,)), "'z' that the model does not have"),
+        (respond(("z", "FP32", (2,)), raw=(FLOATS,)), "without the outputs 'y'"),
         (respond(("y", "FP32", (2,)), ("y", "FP32", (2,)), raw=(FLOATS,) * 2), "twice"),
         (respond(("y", "FP32", (2,)), raw=(FLOATS,) * 2), "1 outputs and the bytes of 2"),
         (respond(), "without the outputs 'y'"),

@@ -97,7 +97,7 @@ def test_a_right_answer_is_taken() -> None:
         (http_answer(b"{}", headers={"Inference-Header-Content-Length": "x"}), "no length"),
         (http_answer(b"{}", status="204 No Content"), "expected 200"),
         (http_answer(status="302 Found", headers={"Location": "http://x/"}), "redirect"),
-        (tensor_answer([1.0], name="z"), "'z' that the model does not have"),
+        (tensor_answer([1.0], name="z"), "lacks the output 'y'"),
         (tensor_answer([1.0], name=None), "without a name"),
         (tensor_answer([1.0], datatype="INT32"), "came as INT32"),
         (tensor_answer([1.0], datatype="EVIL\n"), "an unknown datatype"),

@@ -81,6 +81,16 @@ def test_an_unknown_datatype_is_not_supported_and_named() -> None:
         read_metadata(model, None)
 
 
+@pytest.mark.parametrize("nothing", [{"outputs": []}, {"outputs": None}])
+def test_a_server_that_says_nothing_of_the_outputs_is_told_where_to_say_it(
+    nothing: dict[str, Any],
+) -> None:
+    with pytest.raises(
+        UnsupportedOperation, match=r"no outputs.*'digits'.*declare .*model-settings\.json"
+    ):
+        read_metadata(MODEL | nothing, None)
+
+
 def with_input(**entry: Any) -> dict[str, Any]:
     return MODEL | {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1]} | entry]}
 

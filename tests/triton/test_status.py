@@ -35,7 +35,7 @@ from infer_backends_triton._status import (
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (200, ProtocolError),
+        (200, InferenceFailed),
         (204, ProtocolError),
         (302, ProtocolError),
         (304, ProtocolError),

@@ -195,7 +195,8 @@ def from_json(value: Any, dtype: DataType, shape: tuple[int, ...], name: str) ->
 
     Raises:
         ProtocolError: The elements do not fit the shape or the datatype.
-        UnsupportedOperation: JSON has no form for the datatype.
+        UnsupportedOperation: JSON has no form for the datatype, or for an element that the
+            server replaced by ``null``: NaN or an infinity.
     """
     if binary_only(dtype):
         raise _no_json_form(name, dtype)
@@ -294,6 +295,8 @@ def _encode_strings(elements: list[Any], name: str) -> list[bytes]:
 def _check_floats(elements: list[Any], dtype: DataType, name: str) -> list[float]:
     # bool is an int in Python, and no number here.
     if not all(type(element) is float or type(element) is int for element in elements):
+        if any(element is None for element in elements):
+            raise _not_finite(name, dtype)
         raise _wrong_element(name, dtype)
     try:
         floats = [float(element) for element in elements]
@@ -331,6 +334,14 @@ def _no_json_form(name: str, dtype: DataType) -> UnsupportedOperation:
     return UnsupportedOperation(
         f"tensor {name!r} is {dtype}, which JSON has no form for, and this server has no binary "
         "tensor extension: use gRPC"
+    )
+
+
+def _not_finite(name: str, dtype: DataType) -> UnsupportedOperation:
+    # Not read as NaN: the same servers write null for an infinity.
+    return UnsupportedOperation(
+        f"output {name!r} is {dtype} and has null in its JSON: the model gave NaN or an infinity, "
+        "which JSON cannot carry: use gRPC"
     )
 
 

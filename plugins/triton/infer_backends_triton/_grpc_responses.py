@@ -130,7 +130,10 @@ class InferResponses:
             )
         outputs: dict[str, Array] = {}
         for tensor, given in zip(head.tensors, elements, strict=True):
-            spec = self._spec(tensor)
+            spec = self._specs.get(tensor.name)
+            if spec is None:
+                # More than the metadata says, and than anybody could ask for.
+                continue
             if tensor.name in outputs:
                 raise ProtocolError(f"{self._url} answered with the output {tensor.name!r} twice")
             outputs[tensor.name] = self._read_tensor(tensor, given, spec)
@@ -159,15 +162,6 @@ class InferResponses:
         return _read_head(message), (
             list(message.raw_output_contents) or [tensor.contents for tensor in message.outputs]
         )
-
-    def _spec(self, tensor: _Tensor) -> TensorSpec:
-        spec = self._specs.get(tensor.name)
-        if spec is None:
-            raise ProtocolError(
-                f"{self._url} answered with an output {tensor.name[:100]!r} that the model does "
-                "not have"
-            )
-        return spec
 
     def _read_tensor(self, tensor: _Tensor, given: Any, spec: TensorSpec) -> Array:
         if tensor.datatype != spec.dtype:

@@ -27,9 +27,9 @@ from infer_backends_triton._call_options import (
     ranks,
 )
 from infer_backends_triton._codec import binary_only
-from infer_backends_triton._http_answers import AnswerReader
+from infer_backends_triton._http_answers import AnswerReader, ErrorInAnswer
 from infer_backends_triton._http_client import HTTPClient, HTTPClients, ask
-from infer_backends_triton._http_messages import choose_model, model_path, read_index
+from infer_backends_triton._http_messages import choose_model, model_path, read_index, says_ready
 from infer_backends_triton._http_requests import RequestWriter
 from infer_backends_triton._http_stream import Buffer
 from infer_backends_triton._settings import ConnectionSettings
@@ -189,18 +189,19 @@ class HTTPBackend:
             if not response.landed:
                 answer.take(response.body, response.head)
             return answer.response()
+        except ErrorInAnswer as exc:
+            raise server.refusal(response, request.headers) from exc
         except ProtocolError as exc:
             raise ProtocolError(f"{self._url}: {exc}") from exc
 
     def ready(self, deadline: Deadline) -> bool:
         """Whether the model would answer now; False too when the server cannot be reached."""
         try:
-            run(self._server.get(f"{self._path}/ready", deadline))
+            return says_ready(run(self._server.get(f"{self._path}/ready", deadline)))
         except ModelClosed:
             raise
         except InferError:
             return False
-        return True
 
     def describe(self, deadline: Deadline) -> ModelMetadata:
         """What the model says of itself now, which may differ after a reload."""

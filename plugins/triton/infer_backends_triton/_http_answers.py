@@ -6,6 +6,7 @@ their bytes are received, and those be received into them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +38,11 @@ from infer_backends_triton._http_wire import ResponseHead, TooLarge, parse_lengt
 # A model's answers to requests of one shape are alike but for the bytes of the tensors.
 _KNOWN_HEADERS = 64
 _LONGEST_KNOWN_HEADER = 4096
+_INTEGER = re.compile(r"[0-9]{1,19}")
+
+
+class ErrorInAnswer(ProtocolError):
+    """The answer is an error object of the protocol, though its status is that of success."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ class AnswerReader:
 
         Raises:
             ProtocolError: It does not hold together, or is not about this model.
+            ErrorInAnswer: It is an error.
         """
         if len(text) <= _LONGEST_KNOWN_HEADER:
             return self._known_header(text)
@@ -109,6 +116,8 @@ class AnswerReader:
         answer = parse_object(text, "the answer")
         outputs = _read_outputs(answer, self._specs)
         version = answer.get("model_version")
+        if type(version) is int:
+            version = str(version)
         return _Header(
             outputs=outputs,
             names=tuple(output.spec.name for output in outputs),
@@ -250,13 +259,18 @@ def _read_outputs(
     answer: Mapping[str, Any], specs: Mapping[str, TensorSpec]
 ) -> tuple[_Output, ...]:
     entries = answer.get("outputs")
+    if entries is None and "error" in answer:
+        raise ErrorInAnswer("the answer is an error object")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ProtocolError("the answer has no list of outputs")
     outputs: dict[str, _Output] = {}
     for entry in entries:
         spec = _find_spec(entry, specs)
         if spec.name in outputs:
-            raise ProtocolError(f"the answer has the output {spec.name!r} twice")
+            raise ProtocolError(f"the answer has the output {spec.name[:100]!r} twice")
+        if spec.name not in specs:
+            outputs[spec.name] = _read_stranger(entry, spec)
+            continue
         shape = _read_shape(entry, spec.name)
         size = _binary_size(entry, spec.name)
         room = shape, spec.dtype.numpy_dtype
@@ -268,12 +282,20 @@ def _read_outputs(
     return tuple(outputs.values())
 
 
+def _read_stranger(entry: Mapping[str, Any], spec: TensorSpec) -> _Output:
+    """An output that the metadata does not have: its bytes are received, and left out."""
+    size = _binary_size(entry, spec.name[:100])
+    room = (size or 0,), spec.dtype.numpy_dtype
+    return _Output(spec, room[0], size or 0, room, None)
+
+
 def _find_spec(entry: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> TensorSpec:
     name = entry.get("name")
-    spec = specs.get(name) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        raise ProtocolError("the answer has an output without a name")
+    spec = specs.get(name)
     if spec is None:
-        shown = repr(name[:100]) if isinstance(name, str) else "without a name"
-        raise ProtocolError(f"the answer has an output {shown} that the model does not have")
+        return TensorSpec(name, DataType.UINT8, (-1,))
     datatype = entry.get("datatype")
     if datatype != spec.dtype.value:
         known = isinstance(datatype, str) and datatype in DataType.__members__
@@ -287,8 +309,17 @@ def _find_spec(entry: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> Ten
 def _read_shape(entry: Mapping[str, Any], name: str) -> tuple[int, ...]:
     shape = entry.get("shape")
     if not isinstance(shape, list) or not all(type(dim) is int for dim in shape):
-        raise ProtocolError(f"output {name!r} has no shape, or one that is no list of integers")
+        return _read_written_shape(shape, name)
     return tuple(shape)
+
+
+def _read_written_shape(shape: Any, name: str) -> tuple[int, ...]:
+    """A shape of strings: what makes JSON of gRPC's messages writes 64-bit integers so."""
+    if not isinstance(shape, list) or not all(
+        type(dim) is int or (isinstance(dim, str) and _INTEGER.fullmatch(dim)) for dim in shape
+    ):
+        raise ProtocolError(f"output {name!r} has no shape, or one that is no list of integers")
+    return tuple(map(int, shape))
 
 
 def _binary_size(entry: Mapping[str, Any], name: str) -> int | None:

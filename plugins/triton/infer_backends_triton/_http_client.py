@@ -199,13 +199,16 @@ class HTTPClient:
             await self._decompress(response, coding, max_body)
         if response.head.status == 200:
             return response
-        secrets = settings.secrets | secret_values(headers or {})
+        raise self.refusal(response, headers or {})
+
+    def refusal(self, response: HTTPResponse, headers: Mapping[str, str]) -> InferError:
+        """The error that an answer stands for; ``headers`` are those of this call alone."""
         body = bytes(response.body)
-        raise http_error(
+        return http_error(
             response.head.status,
             error_message(body),
-            url=settings.url,
-            secrets=secrets,
+            url=self._settings.url,
+            secrets=self._settings.secrets | secret_values(headers),
             relay_broke=is_of_broken_relay(body),
         )
 
@@ -249,7 +252,7 @@ class HTTPClient:
         """The server's protocol extensions; None where a gateway shows models only."""
         try:
             described = await self.get(server_path([*base_path, "v2"]), deadline)
-        except (ModelNotFound, UnsupportedOperation):
+        except (ModelNotFound, UnsupportedOperation, InvalidInput):
             return None
         with naming(self._settings.url):
             return read_extensions(described)

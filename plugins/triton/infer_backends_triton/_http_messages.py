@@ -77,6 +77,18 @@ def read_index(index: bytes | memoryview, url: str) -> list[Mapping[str, Any]]:
     return entries
 
 
+def says_ready(body: bytes | memoryview) -> bool:
+    """What the body says of an answer that means "ready" by its status.
+
+    Only ``{"ready": false}`` says otherwise: Triton, for one, leaves it empty.
+    """
+    try:
+        answer = _parse(body, "the answer")
+    except ProtocolError:
+        return True
+    return not (isinstance(answer, dict) and answer.get("ready") is False)
+
+
 def read_extensions(body: bytes | memoryview) -> frozenset[str]:
     """The protocol extensions that a server says it has.
 

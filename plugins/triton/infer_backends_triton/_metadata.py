@@ -31,7 +31,8 @@ def read_metadata(model: Mapping[str, Any], config: Mapping[str, Any] | None) ->
 
     Raises:
         ProtocolError: A part is missing or is not what the protocol says.
-        UnsupportedOperation: A tensor is of a datatype that the protocol does not have.
+        UnsupportedOperation: A tensor is of a datatype that the protocol does not have, or the
+            server does not say what the model gives.
     """
     model = _mapping(model, "model metadata")
     config = _mapping(config if config is not None else {}, "model configuration")
@@ -41,13 +42,17 @@ def read_metadata(model: Mapping[str, Any], config: Mapping[str, Any] | None) ->
         if entry.get("optional") is True
     }
     policy = _mapping(config.get("model_transaction_policy") or {}, "model_transaction_policy")
+    inputs = _read_tensors(model, "inputs", optional)
+    outputs = _read_tensors(model, "outputs", set())
+    if not outputs:
+        raise _undescribed(_text(model, "name", required=True))
     max_batch_size = _integer(config.get("max_batch_size") or 0, "max_batch_size")
     return ModelMetadata(
         name=_text(model, "name", required=True),
         versions=tuple(_list(model, "versions", _is_text)),
         platform=_text(model, "platform") or _text(config, "backend") or _text(config, "platform"),
-        inputs=_read_tensors(model, "inputs", optional),
-        outputs=_read_tensors(model, "outputs", set()),
+        inputs=inputs,
+        outputs=outputs,
         max_batch_size=max(max_batch_size, 0),
         decoupled=policy.get("decoupled") is True,
         parameters=_read_parameters(config),
@@ -77,6 +82,14 @@ def _read_datatype(entry: Mapping[str, Any], name: str) -> DataType:
             f"tensor {name!r} is of the datatype {datatype[:40]!r}; known are "
             f"{', '.join(known.value for known in DataType)}"
         ) from exc
+
+
+def _undescribed(name: str) -> UnsupportedOperation:
+    return UnsupportedOperation(
+        f"the server names no outputs of the model {name[:200]!r}, and arrays are checked and read "
+        "by what it says: declare the model's inputs and outputs there (MLServer: in "
+        "model-settings.json; KServe: by get_input_types and get_output_types)"
+    )
 
 
 def _read_parameters(config: Mapping[str, Any]) -> dict[str, str]:

@@ -42,6 +42,8 @@ _REGION = re.compile(
     re.IGNORECASE,
 )
 
+_LOADING = r"Model .{1,200} is not ready yet\."
+
 
 class RegionError(InferenceFailed):
     """The server refuses a shared-memory region. The model was not asked, or asked in vain."""
@@ -76,11 +78,14 @@ _WORDS: tuple[tuple[re.Pattern[str], type[InferError]], ...] = (
     (re.compile(_REQUEST_ID + r"Exceeds maximum queue size"), Unavailable),
     (re.compile(_REQUEST_ID + r"Request timeout expired"), Unavailable),
     (re.compile(_REQUEST_ID + r"Request was cancelled", re.IGNORECASE), Unavailable),
+    # MLServer's words, with 400 and INVALID_ARGUMENT, for a model that is being loaded.
+    (re.compile(_LOADING), Unavailable),
 )
 
 # Said of a request that waits, or would have to, for the model to begin with it.
 _NOT_BEGUN = re.compile(
-    _REQUEST_ID + r"(?:Server is stopping|Exceeds maximum queue size|Request timeout expired)"
+    _REQUEST_ID + r"(?:Server is stopping|Exceeds maximum queue size|Request timeout expired"
+    rf"|{_LOADING})"
 )
 # What Envoy says with 503 also when the server behind it had the request already.
 _RELAY_BROKE = b"reset before headers"
@@ -168,7 +173,8 @@ def http_error(
     """The error that an HTTP answer stands for.
 
     Args:
-        status: The status of an answer that is not the one that was hoped for.
+        status: The status of an answer that is not the one that was hoped for; 200 for one that
+            is an error object all the same.
         message: What the server says of it; see :func:`error_message`.
         url: Who answered, secrets masked.
         secrets: What must not appear in the error, should the server repeat it.
@@ -180,6 +186,9 @@ def http_error(
         return ProtocolError(f"{url} answered {status}, a redirect: name its target in the URL")
     if status in {401, 403, 407}:
         return PermissionDenied(f"{described} (give credentials: auth=env:NAME, or headers=)")
+    if status == 200:
+        said = _by_words(message) or InferenceFailed
+        return said(f"{url} answered 200, and yet with an error{f': {text}' if text else ''}")
     if not 400 <= status < 600:
         return ProtocolError(f"{described}; expected 200")
     kind = _by_words(message)
