@@ -19,7 +19,6 @@ from tests.servers.mlserver_models import write_models
 from tests.servers.ports import free_ports
 
 _STARTUP = 60.0
-_GRACE = 15.0
 
 
 class MLServer:
@@ -62,16 +61,8 @@ class MLServer:
                 raise RuntimeError(f"MLServer did not start:\n{self._log.read_text()[-4000:]}")
             time.sleep(0.05)
 
-    def stop(self) -> None:
-        """End the process as an operator would; may be called more than once."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE)
-            self.kill()
-
     def kill(self) -> None:
-        """End the process, and all that it started, at once."""
+        """End the process at once; may be called more than once."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -102,4 +93,4 @@ def mlserver_in(environment: Path, folder: Path, only: Collection[str] = ()) -> 
     try:
         yield server
     finally:
-        server.stop()
+        server.kill()

@@ -194,7 +194,7 @@ def write_models(
     _write(
         folder, "batching", [("x", "FP32", (-1, 3))],
         [("y", "FP32", (-1, 3)), ("rows", "INT64", (-1,))], "Batching",
-        max_batch_size=4, max_batch_time=0.2,
+        max_batch_size=4, max_batch_time=10.0,
     )  # fmt: skip
     _write(
         folder, "constants", [], [(dtype.lower(), dtype, (2,)) for dtype in CONSTANTS], "Constants",

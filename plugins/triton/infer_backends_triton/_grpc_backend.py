@@ -92,21 +92,23 @@ class GrpcBackend:
                 model = choose_model(index, settings.url, url.version)
             version = url.version or ""
             metadata = _read_metadata(connection, model, version, options.deadline)
+            extensions = _list_extensions(connection, options.deadline)
             backend = cls(
                 connection,
                 metadata,
                 model=model,
                 version=version,
                 url=str(url),
-                extensions=_list_extensions(connection, options.deadline),
+                extensions=extensions,
             )
-            backend._share(settings, options.deadline)
+            shared = "system_shared_memory" in extensions
+            backend._share(settings, options.deadline, offered=shared)
         except BaseException:
             connection.close()
             raise
         return backend
 
-    def _share(self, settings: ConnectionSettings, deadline: Deadline) -> None:
+    def _share(self, settings: ConnectionSettings, deadline: Deadline, *, offered: bool) -> None:
         shared = GrpcSharedServer(
             self._connection,
             self._metadata,
@@ -114,7 +116,9 @@ class GrpcBackend:
             version=self._version,
             url=self._url,
         )
-        self._memory = share(self, shared, self._metadata, settings, self._url, deadline)
+        self._memory = share(
+            self, shared, self._metadata, settings, self._url, deadline, offered=offered
+        )
 
     @property
     def metadata(self) -> ModelMetadata:
