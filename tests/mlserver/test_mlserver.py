@@ -24,7 +24,7 @@ from infer_backends import (
     UnsupportedOperation,
     open_model,
 )
-from infer_backends.plugin import Deadline, InferRequest
+from infer_backends.plugin import Array, Deadline, InferRequest
 from tests.conftest import Protocol
 from tests.servers.mlserver import MLServer
 from tests.servers.mlserver_models import CONSTANTS
@@ -226,7 +226,10 @@ def test_a_message_over_its_limit_is_refused_by_grpc_and_taken_by_http(mlserver:
 
 def test_an_event_loop_is_answered_too(mlserver: MLServer, protocol: Protocol) -> None:
     def request(seconds: float, timeout: float) -> InferRequest:
-        inputs = {"x": np.ones(2, np.float32), "seconds": np.array([seconds], np.float32)}
+        inputs: dict[str, Array] = {
+            "x": np.ones(2, np.float32),
+            "seconds": np.array([seconds], np.float32),
+        }
         return InferRequest(inputs, None, Deadline.after(timeout))
 
     async def main() -> None:
