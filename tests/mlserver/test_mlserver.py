@@ -25,6 +25,7 @@ from infer_backends import (
     open_model,
 )
 from infer_backends.plugin import Array, Deadline, InferRequest
+from infer_backends_triton import TritonRemoteModel
 from tests.conftest import Protocol
 from tests.servers.mlserver import MLServer
 from tests.servers.mlserver_models import CONSTANTS
@@ -222,6 +223,18 @@ def test_a_message_over_its_limit_is_refused_by_grpc_and_taken_by_http(mlserver:
             model(large)
     with open_model(mlserver.url("identity_uint8", "http")) as model:
         assert model(large).sum() == large.size
+
+
+def test_the_drop_in_works_without_what_triton_alone_has(
+    mlserver: MLServer, protocol: Protocol
+) -> None:
+    with TritonRemoteModel(mlserver.url("", protocol)) as model:
+        assert model.output_names
+    with TritonRemoteModel(mlserver.url("mixed", protocol)) as model:
+        assert (model.metadata, model.output_names) == (None, ["again", "copied", "scaled"])
+        again, copied, scaled = model(IMAGE, CODES.astype(np.float32))
+    assert again.tolist() == scaled.tolist() == (IMAGE * 2).tolist()
+    assert copied.tolist() == CODES.tolist()
 
 
 def test_an_event_loop_is_answered_too(mlserver: MLServer, protocol: Protocol) -> None:

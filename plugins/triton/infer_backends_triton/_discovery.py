@@ -27,7 +27,7 @@ def choose_model(index: Iterable[Mapping[str, Any]], url: str, version: str | No
     ready = {
         entry.get("name")
         for entry in entries
-        if _is_ready(entry) and (version is None or entry.get("version") == version)
+        if is_ready(entry) and (version is None or entry.get("version") == version)
     }
     names = sorted(name for name in ready if isinstance(name, str) and name)
     if len(names) == 1:
@@ -42,7 +42,8 @@ def choose_model(index: Iterable[Mapping[str, Any]], url: str, version: str | No
     raise ModelNotFound(f"no model is ready at {url}; it knows of {known or 'none at all'}")
 
 
-def _is_ready(entry: Mapping[str, Any]) -> bool:
+def is_ready(entry: Mapping[str, Any]) -> bool:
+    """Whether a model of a repository index is ready."""
     # MLServer gives the name of its enumeration too, over gRPC: "State.READY".
     return str(entry.get("state")).rpartition(".")[2] == "READY"
 

@@ -14,6 +14,7 @@ from infer_backends.plugin import (
     ModelURL,
     OpenOptions,
 )
+from infer_backends_triton._discovery import is_ready
 from infer_backends_triton._settings import ConnectionSettings
 
 
@@ -117,7 +118,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 def _first_ready(index: Iterable[Mapping[str, Any]], url: ModelURL) -> str:
     for entry in index:
         name = entry.get("name")
-        if entry.get("state") == "READY" and isinstance(name, str) and name:
+        if is_ready(entry) and isinstance(name, str) and name:
             return name
     raise ModelNotFound(f"no model is ready at {url.location}")
 
