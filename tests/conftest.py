@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from tests.servers import environment, repository
-from tests.servers.mlserver import MLServer, mlserver_in
 
 if TYPE_CHECKING:
     from infer_backends_triton._local import LocalTriton
+    from tests.servers.mlserver import MLServer
 
 Protocol = Literal["http", "grpc"]
 
@@ -55,6 +55,8 @@ def triton(triton_environment: Path, triton_repository: Path) -> Iterator[LocalT
 @pytest.fixture(scope="session")
 def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLServer]:
     """A running MLServer; a test that stops it starts one of its own."""
+    from tests.servers.mlserver import mlserver_in
+
     found = environment.find_or_build("mlserver")
     with mlserver_in(found, tmp_path_factory.mktemp("mlserver")) as server:
         yield server

@@ -22,6 +22,7 @@ from infer_backends import (
     ModelNotFound,
     Unavailable,
     UnsupportedOperation,
+    open_async_model,
     open_model,
 )
 from infer_backends.plugin import Array, Deadline, InferRequest
@@ -237,7 +238,21 @@ def test_the_drop_in_works_without_what_triton_alone_has(
     assert copied.tolist() == CODES.tolist()
 
 
-def test_an_event_loop_is_answered_too(mlserver: MLServer, protocol: Protocol) -> None:
+def test_a_model_of_event_loops_gives_what_one_of_threads_gives(
+    mlserver: MLServer, protocol: Protocol
+) -> None:
+    async def main() -> None:
+        async with await open_async_model(mlserver.url("mixed", protocol)) as model:
+            scaled, copied, _ = await model(IMAGE, CODES)
+            assert scaled.tolist() == (IMAGE * 2).tolist()
+            assert copied.tolist() == CODES.tolist()
+            with pytest.raises(InvalidInput):
+                await model(IMAGE)
+
+    asyncio.run(main())
+
+
+def test_backends_answer_in_event_loops_themselves(mlserver: MLServer, protocol: Protocol) -> None:
     def request(seconds: float, timeout: float) -> InferRequest:
         inputs: dict[str, Array] = {
             "x": np.ones(2, np.float32),
