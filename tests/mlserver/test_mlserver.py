@@ -217,6 +217,31 @@ def test_shared_memory_that_is_insisted_on_is_refused(
         open_model(mlserver.url("mixed", protocol), shared_memory="system")
 
 
+def test_what_a_call_may_ask_of_triton_alone_is_refused_before_it_is_sent(mixed: Model) -> None:
+    inputs = {"image": IMAGE, "codes": CODES}
+    with pytest.raises(UnsupportedOperation, match="priority"):
+        mixed.infer(inputs, priority=1)
+    with pytest.raises(UnsupportedOperation, match="sequence"), mixed.sequence() as step:
+        step(IMAGE, CODES)
+    assert mixed.infer(inputs, top_k=1)["copied"].tolist() == [b"2:1"], "the core ranks"
+
+
+def test_grpc_compresses_and_http_has_no_way_to_ask_for_it(mlserver: MLServer) -> None:
+    inputs = {"image": IMAGE, "codes": CODES}
+    with open_model(mlserver.url("mixed", "grpc")) as model:
+        assert model.infer(inputs, compression="gzip")["copied"].tolist() == CODES.tolist()
+    with open_model(mlserver.url("mixed", "http")) as model:
+        with pytest.raises(UnsupportedOperation, match="compression"):
+            model.infer(inputs, compression="gzip")
+
+
+def test_a_stream_is_refused_since_its_metadata_does_not_say_that_a_model_streams(
+    mixed: Model,
+) -> None:
+    with pytest.raises(UnsupportedOperation, match="not decoupled"):
+        list(mixed.stream({"image": IMAGE, "codes": CODES}))
+
+
 def test_a_message_over_its_limit_is_refused_by_grpc_and_taken_by_http(mlserver: MLServer) -> None:
     large = np.ones((1, 5 << 20), np.uint8)
     with open_model(mlserver.url("identity_uint8", "grpc")) as model:
