@@ -150,7 +150,7 @@ class Contact:
             return self.differing(self.open(deadline).backend.metadata)
         backend = opened.backend
         if isinstance(backend, SupportsReadiness) and not backend.ready(deadline):
-            raise Unavailable(f"{self.url} is not ready")
+            raise self._not_ready(backend, deadline)
         if isinstance(backend, SupportsDescription):
             now = backend.describe(deadline)
             found = self.differing(now)
@@ -158,6 +158,17 @@ class Contact:
                 return found
         with self._lock:
             return self.differing(self._install(deadline).backend.metadata)
+
+    def _not_ready(self, backend: Backend, deadline: Deadline) -> InferError:
+        """Why a backend says no more than that it is not ready: for whoever looks for the cause."""
+        if deadline.expired:
+            return Unavailable(f"{self.url} did not say in time whether it is ready: does it hang?")
+        if isinstance(backend, SupportsDescription):
+            try:
+                backend.describe(deadline)
+            except InferError as exc:
+                return exc
+        return Unavailable(f"{self.url} is not ready")
 
     @property
     def can_be_probed(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -105,6 +107,31 @@ def test_each_change_of_state_is_one_warning_that_tells_why(
     assert states == ["suspect", "recovering", "ready"]
     assert "DeadlineExceeded" in changes[0]
     load.check()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (Server.kill, "refused|could not be reached"),
+        (Server.unload, "no available versions"),
+        (Server.hang, "did not say in time|gave no answer|could not be reached"),
+    ],
+    ids=["killed", "unloaded", "hung"],
+)
+def test_the_status_says_what_probes_found_wrong(
+    server: Server,
+    open_pair: OpenPair,
+    protocol: Protocol,
+    trouble: Callable[[Server], None],
+    reason: str,
+) -> None:
+    model = open_pair(server.url(protocol))
+    assert call(model).right
+    trouble(server)
+    while state(model) is MemberState.READY:
+        assert call(model, timeout=1).right
+    wait_until(lambda: model.status().members[0].probes >= 2)
+    assert re.search(reason, str(model.status().members[0].last_error))
 
 
 def test_there_is_no_thread_before_a_failure_one_while_it_lasts_and_none_after(

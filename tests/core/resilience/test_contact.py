@@ -11,6 +11,7 @@ from infer_backends import (
     DeadlineExceeded,
     InferError,
     ModelClosed,
+    ModelNotFound,
     PermissionDenied,
     PluginError,
     Unavailable,
@@ -197,6 +198,21 @@ class TestRenewing:
         self.backends[0].is_ready = False
         with pytest.raises(Unavailable, match="is not ready"):
             self.contact.renew(soon())
+
+    @pytest.mark.parametrize(
+        "reason", [Unavailable("connection refused"), ModelNotFound("no available versions")]
+    )
+    def test_one_that_is_not_ready_is_asked_why(self, reason: InferError) -> None:
+        self.backends[0].is_ready = False
+        self.backends[0].now = reason
+        with pytest.raises(type(reason), match=str(reason)):
+            self.contact.renew(soon())
+
+    def test_one_that_says_nothing_in_time_is_not_asked_more(self) -> None:
+        self.backends[0].is_ready = False
+        with pytest.raises(Unavailable, match="did not say in time .* hang"):
+            self.contact.renew(Deadline.after(-1))
+        assert self.backends[0].described == 0
 
     def test_one_that_differs_is_not_opened_again(self) -> None:
         self.backends[0].now = OTHER
