@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,9 @@ class Outputs:
         return tuple([self._checked(*wanted, response) for wanted in self._dtypes.items()])
 
     def _checked(self, name: str, dtype: np.dtype[np.generic], response: InferResponse) -> Array:
-        array = response.outputs.get(name)
+        outputs = response.outputs
+        # On the path of every call; a dict is what nearly all backends give.
+        array = outputs.get(name) if type(outputs) is dict else None
         if type(array) is np.ndarray and array.dtype is dtype:
             return array
         return self._look_closer(name, response)
@@ -83,12 +85,17 @@ class Outputs:
     def _look_closer(
         self, name: str, response: InferResponse, dtype: np.dtype[np.generic] | None = None
     ) -> Array:
-        array: Any = response.outputs.get(name)
+        outputs: object = response.outputs
         who = response.backend_url or "the backend"
+        if not isinstance(outputs, Mapping):
+            raise ProtocolError(
+                f"the answer of {who} has a {type(outputs).__name__} for its outputs; expected a "
+                "dict of arrays by name"
+            )
+        array: Any = outputs.get(name)
         if array is None:
             raise ProtocolError(
-                f"the answer of {who} has no output {name!r}; it has "
-                f"{_listed(response.outputs) or 'none'}"
+                f"the answer of {who} has no output {name!r}; it has {_listed(outputs) or 'none'}"
             )
         dtype = dtype or self._dtypes[name]
         if not isinstance(array, np.ndarray) or array.dtype != dtype:

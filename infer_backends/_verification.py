@@ -126,7 +126,10 @@ def _ask(member: Member, request: InferRequest) -> tuple[InferResponse | None, I
         return None, _broken(f"it raised {type(exc).__name__}", exc)
     if not isinstance(response, InferResponse):
         return None, _broken(f"it returned {type(response).__name__}")
-    if not all(isinstance(array, np.ndarray) for array in response.outputs.values()):
+    outputs: object = response.outputs
+    if not isinstance(outputs, Mapping):
+        return None, _broken("its outputs are no dict of arrays")
+    if not all(isinstance(array, np.ndarray) for array in outputs.values()):
         return None, _broken("an output is no array")
     return response, None
 

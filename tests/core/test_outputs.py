@@ -55,6 +55,8 @@ def test_the_only_output_is_unpacked_as_an_array() -> None:
     [
         ({"z": Y}, "answer of u has no output 'y'; it has z"),
         ({}, "it has none"),
+        (None, "the answer of u has a NoneType for its outputs; expected a dict of arrays"),
+        ([Y], "the answer of u has a list for its outputs"),
         ({"y": [[1.0]]}, "output 'y' as list; the model's metadata says an array of float32"),
         ({"y": Y.astype(np.float64)}, "output 'y' as float64"),
         ({"y": Y.astype(">f4")}, "output 'y' as >f4"),

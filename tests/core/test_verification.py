@@ -153,6 +153,7 @@ def test_outputs_are_compared_only_within_a_tolerance(tolerance: Tolerance | Non
     ("answer", "said"),
     [
         (lambda request: {"y": [1.0]}, "an output is no array"),
+        (lambda request: None, "its outputs are no dict of arrays"),
         (lambda request: 1 / 0, "it raised ZeroDivisionError"),
     ],
 )
