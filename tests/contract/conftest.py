@@ -74,6 +74,20 @@ def reference_triton(reference_folder: Path, triton_environment: Path) -> Iterat
 
 
 @pytest.fixture(scope="session")
+def one_by_one_triton(
+    tmp_path_factory: pytest.TempPathFactory, triton_environment: Path
+) -> Iterator[LocalTriton]:
+    """A real Triton whose models take one row at a time, so that every batch is split."""
+    with LocalTriton(
+        repository.write_one_by_one(tmp_path_factory.mktemp("one-by-one") / "models"),
+        environment=triton_environment,
+        arguments=["--disable-auto-complete-config"],
+        startup_timeout=300,
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def authority() -> trustme.CA:
     """Who vouches for the servers of these tests."""
     return trustme.CA()

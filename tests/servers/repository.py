@@ -288,6 +288,15 @@ def write_repository(root: Path, only: Collection[str] = ()) -> Path:
     return root
 
 
+def write_one_by_one(root: Path) -> Path:
+    """Write the identity models as ones that take a single row at a time; returns ``root``."""
+    for dtype in DTYPES:
+        body = _IDENTITY_BF16 if dtype == "BF16" else _IDENTITY
+        name = f"identity_{dtype.lower()}"
+        _write_identity(root, name, dtype, (-1,), "max_batch_size: 1", body=body)
+    return root
+
+
 def _write_special(root: Path) -> None:
     _write(
         root,
