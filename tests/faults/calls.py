@@ -44,7 +44,12 @@ class Call:
 
 
 def call(
-    model: ib.Model, *, timeout: float | None = None, size: int = 3, wait: float = 0.0
+    model: ib.Model,
+    *,
+    timeout: float | None = None,
+    size: int = 3,
+    wait: float = 0.0,
+    busy: bool = False,
 ) -> Call:
     """One call, with numbers that no other call has.
 
@@ -53,10 +58,13 @@ def call(
         timeout: Its deadline, in seconds.
         size: How many numbers are sent.
         wait: How long a server takes to answer it, in seconds; a local model doesn't wait.
+        busy: Whether a server answers that it is too busy; a local model never is.
     """
     x = np.full(size, next(_numbers), np.float32)
     if wait:
         x[0] = -wait
+    if busy:
+        x[0] = np.inf
     begun = time.monotonic()
     try:
         result = model.infer({"x": x}, timeout=timeout)

@@ -1,7 +1,8 @@
 """The real Triton of these tests, what may happen to it, and the model that it serves.
 
 The model ``m`` returns its input ``x`` as ``y``, FP32 [-1]; so whoever answers, each answer tells
-whether it is the right one. A first value below zero has the server wait for so many seconds.
+whether it is the right one. A first value below zero has the server wait for so many seconds; an
+infinite one has it answer that it is too busy.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class TritonPythonModel:
             x = pb_utils.get_input_tensor_by_name(request, "x").as_numpy()
             if x.size and x.flat[0] < 0:
                 time.sleep(-float(x.flat[0]))
+            if x.size and x.flat[0] == float("inf"):
+                busy = pb_utils.TritonError("too busy", pb_utils.TritonError.UNAVAILABLE)
+                responses.append(pb_utils.InferenceResponse([], busy))
+                continue
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("y", x)]))
         return responses
 """

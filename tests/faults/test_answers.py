@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 import infer_backends as ib
+from tests.conftest import Protocol
 from tests.faults.calls import Call, call, check
 from tests.faults.conftest import OpenPair
 from tests.faults.proxy import Fault, FaultProxy, fault_proxy
@@ -79,6 +80,19 @@ def test_an_answer_that_turns_into_something_else_is_not_taken_for_one(
     proxy.set(Fault("response", "hang", after=after, instead=b"\xa5" * 10_000))
     not_taken_for_an_answer(call(model, timeout=1), local_url, 1)
     proxy.restore()
+    wait_until(lambda: call(model).url == url)
+
+
+def test_a_triton_that_says_that_it_is_unavailable_costs_no_call(
+    server: Server, open_pair: OpenPair, protocol: Protocol, local_url: str
+) -> None:
+    url = server.url(protocol)
+    model = open_pair(url)
+    calls = [call(model, busy=True) for _ in range(20)]
+    check(calls, within=10)
+    assert {one.url for one in calls} == {local_url}
+    assert [len(one.attempts) for one in calls] == [1] * 5 + [0] * 15
+    assert all(isinstance(one.attempts[0].error, ib.Unavailable) for one in calls[:5])
     wait_until(lambda: call(model).url == url)
 
 
