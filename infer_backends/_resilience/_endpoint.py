@@ -21,17 +21,13 @@ from infer_backends._errors import (
 )
 from infer_backends._resilience._breaker import Permit
 from infer_backends._resilience._opened import Opened
+from infer_backends._resilience._outage import is_outage
 from infer_backends._resilience._policy import SLOW
 from infer_backends._resilience._watched import PROBE_TIMEOUT, Watched
 from infer_backends._tensors import ModelMetadata
 from infer_backends._ways import BLOCKING, Responses, Way, run
 
 logger = logging.getLogger("infer_backends")
-
-#: An endpoint that raises one of these could not do its work; another one may. ``ModelNotFound``
-#: only of a model that was there: a stopping Triton has "no available versions", and so has one
-#: whose model was unloaded. An answer that breaks the protocol is no answer.
-UNAVAILABLE = (Unavailable, DeadlineExceeded, ModelNotFound, ProtocolError)
 
 #: These say nothing of whether it is available.
 _SAYS_NOTHING = (MetadataMismatch, ModelClosed)
@@ -206,7 +202,7 @@ class Endpoint(Watched):
             (now - started < _HURRIED and deadline.expired)
             or (self.unopened and self.contact.loading)
         )
-        if isinstance(exc, UNAVAILABLE) and not early:
+        if isinstance(exc, InferError) and is_outage(exc) and not early:
             self._last_error = copy(exc)
             slow = isinstance(exc, DeadlineExceeded) or now - started >= SLOW
             reason = f"{type(exc).__name__}: {exc}"

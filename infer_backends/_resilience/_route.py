@@ -21,8 +21,9 @@ from infer_backends._errors import (
 )
 from infer_backends._resilience._breaker import Permit
 from infer_backends._resilience._budget import RetryBudget
-from infer_backends._resilience._endpoint import UNAVAILABLE, Endpoint
+from infer_backends._resilience._endpoint import Endpoint
 from infer_backends._resilience._later import Later
+from infer_backends._resilience._outage import is_outage
 from infer_backends._resilience._policy import Policy
 from infer_backends._resilience._remembered import remembered
 from infer_backends._resilience._replicas import Replicas
@@ -146,7 +147,7 @@ class Route:
             self._position += 1
 
     def _moves_on(self, error: InferError) -> bool:
-        if isinstance(error, (*UNAVAILABLE, MetadataMismatch)):
+        if is_outage(error) or isinstance(error, MetadataMismatch):
             return True
         return self._course.policy.on_failure and isinstance(error, InferenceFailed)
 

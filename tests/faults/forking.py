@@ -3,8 +3,9 @@
 ``python -m tests.faults.forking URL LOCAL PID`` calls the model of URL, and of LOCAL when that
 fails, from some threads, and meanwhile forks. Each child calls the model that it inherited, waits
 until URL answers it, and closes it. Where PID is not 0, that process is stopped by SIGSTOP before
-the forks, and goes on after each child has had an answer without it. Prints, as JSON, how many
-children ended how, and what happened to the calls of the parent.
+the forks, and goes on after each child has had an answer without it. With ``long`` for PID, the
+calls of the parent take longer than a fork waits for, and each child has to be answered by LOCAL.
+Prints, as JSON, how many children ended how, and what happened to the calls of the parent.
 """
 
 from __future__ import annotations
@@ -42,6 +43,39 @@ def child(model: ib.Model, url: str, answered: int) -> int:
         return 13
     model.close()
     return 0
+
+
+def child_on_its_own(model: ib.Model, local: str) -> int:
+    calls = [call(model, timeout=5) for _ in range(10)]
+    for one in calls:
+        if one.error is not None:
+            sys.stderr.write(f"{one.error!r}\n")
+            return 11
+        if not one.right or one.url != local:
+            return 12
+    sys.stderr.write(f"{model.status()}\n")
+    down = model.status().members[0].state is ib.MemberState.DOWN
+    model.close()
+    return 0 if down else 13
+
+
+def fork_beside_long_calls(url: str, local: str) -> None:
+    with ib.open_model([url, local], probe_period=0.2) as model:
+        call(model)
+        with Load(model, 2, timeout=20, wait=3.0, pace=0.0) as load:
+            wait_until(lambda: load.inside == 2)
+            time.sleep(0.2)
+            pid = os.fork()
+            if pid == 0:
+                os._exit(child_on_its_own(model, local))
+            outcome = wait_for(pid)
+    tell(Counter([outcome]), load)
+
+
+def tell(outcomes: Counter[str], load: Load) -> None:
+    errors = [repr(one.error) for one in load.calls if one.error is not None]
+    wrong = sum(not one.right for one in load.calls)
+    sys.stdout.write(json.dumps({"children": outcomes, "errors": errors, "wrong": wrong}))
 
 
 def wait_for(pid: int) -> str:
@@ -88,10 +122,11 @@ def main(url: str, local: str, server: int) -> None:
             for _ in range(CHILDREN):
                 outcomes[fork_once(model, url, server)] += 1
             load.wait_for(url)
-    errors = [repr(one.error) for one in load.calls if one.error is not None]
-    wrong = sum(not one.right for one in load.calls)
-    sys.stdout.write(json.dumps({"children": outcomes, "errors": errors, "wrong": wrong}))
+    tell(outcomes, load)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    if sys.argv[3] == "long":
+        fork_beside_long_calls(sys.argv[1], sys.argv[2])
+    else:
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -69,7 +69,7 @@ def test_a_wall_clock_that_jumps_changes_nothing(
     load.check()
 
 
-def fork(url: str, local_url: str, pid: int) -> dict[str, Any]:
+def fork(url: str, local_url: str, pid: int | str) -> dict[str, Any]:
     """What tests.faults.forking tells."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.forking", url, local_url, str(pid)],
@@ -98,6 +98,13 @@ def test_a_fork_while_the_server_hangs_leaves_two_processes_that_both_find_it_ag
     assert server.triton.pid is not None
     told = fork(server.url("http"), local_url, server.triton.pid)
     assert told == {"children": {"right": 4}, "errors": [], "wrong": 0}
+
+
+def test_a_child_that_cannot_use_grpc_is_answered_by_the_local_model(
+    server: Server, local_url: str
+) -> None:
+    told = fork(server.url("grpc"), local_url, "long")
+    assert told == {"children": {"right": 1}, "errors": [], "wrong": 0}
 
 
 def test_without_a_descriptor_the_local_model_answers_and_traffic_goes_back(

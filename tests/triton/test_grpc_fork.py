@@ -76,6 +76,17 @@ def test_children_refuse_at_once_where_grpcs_support_is_off(triton_url: URL, sup
     assert (children, errors) == ({"refused": 2}, [])
 
 
+def test_a_refusal_lets_another_backend_do_it() -> None:
+    gate = ForkGate(supported=False)
+    with a_call(gate):
+        pass
+    gate.before()
+    gate.after_in_child()
+    with pytest.raises(UnsupportedOperation, match="gRPC was in use") as caught:
+        gate.enter()
+    assert caught.value.unprocessed
+
+
 def test_calls_wait_while_the_process_forks() -> None:
     gate = ForkGate(supported=True)
     gate.before()

@@ -174,7 +174,8 @@ class OnnxBackend:
                 if self._metadata.platform != CPU:
                     raise UnsupportedOperation(
                         f"a CUDA session does not survive a fork, and {self._metadata.name!r} has "
-                        "one: open the model in the child, and start it with 'spawn'"
+                        "one: open the model in the child, and start it with 'spawn'",
+                        unprocessed=True,
                     )
                 if file_state(self._spec) != self._state:
                     raise ModelNotFound(

@@ -81,7 +81,7 @@ class ForkGate:
             while self._forks > 0:
                 self._changed.wait()
             if self._refusal is not None:
-                raise UnsupportedOperation(self._refusal)
+                raise UnsupportedOperation(self._refusal, unprocessed=True)
             self._used = True
             self._in_flight += 1
             return self.generation

@@ -19,6 +19,7 @@ from infer_backends import (
     MetadataMismatch,
     ProtocolError,
     Unavailable,
+    UnsupportedOperation,
 )
 from infer_backends._events import FallbackEvent
 from infer_backends._member_state import MemberState
@@ -66,6 +67,27 @@ def test_a_call_that_the_first_member_did_not_answer_is_an_event() -> None:
         ("", ["fake://first/m", "fake://second/m"]),
     ]
     assert both.fallback.status().fallbacks == 1
+
+
+def test_a_runtime_that_a_fork_made_useless_is_left_alone_and_the_next_member_answers() -> None:
+    first, second = pair()
+    both = opening(first, second)
+    first.backend.error = UnsupportedOperation("not in a forked process", unprocessed=True)
+    for _ in range(5):
+        response = both.fallback.infer(request())
+        assert response.backend_url == "fake://second/m"
+        assert isinstance(response.attempts[0].error, UnsupportedOperation)
+    assert both.states() == ["down", "ready"]
+
+
+def test_what_a_member_cannot_do_for_this_call_is_said_and_the_next_one_is_not_asked() -> None:
+    first, second = pair()
+    both = opening(first, second)
+    first.backend.error = UnsupportedOperation("no half floats in JSON")
+    with pytest.raises(UnsupportedOperation, match="no half floats"):
+        both.fallback.infer(request())
+    assert second.backend.requests == []
+    assert both.states() == ["ready", "ready"]
 
 
 def test_a_member_that_is_not_asked_is_shown_with_the_reason_and_what_it_last_said() -> None:
