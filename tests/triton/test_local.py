@@ -164,6 +164,16 @@ def test_a_collected_object_takes_its_server_along(models: Path, triton_environm
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_a_repository_in_a_folder_with_a_space_in_its_name_is_served(
+    tmp_path: Path, triton_environment: Path
+) -> None:
+    # The Python backend takes its own command line apart at spaces, and crashes.
+    models = repository.write_repository(tmp_path / "my models", {"identity_fp32"})
+    with local(models, triton_environment) as server:
+        assert is_ready(server, "identity_fp32")
+    assert models.is_dir()
+
+
 def test_a_bad_configuration_is_reported_with_the_log(
     tmp_path: Path, triton_environment: Path
 ) -> None:

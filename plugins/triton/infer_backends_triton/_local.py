@@ -225,9 +225,14 @@ class LocalTriton:
                 self._last_log = run.end(how)
 
     def _make_repository(self, run: Run, environment: Environment) -> Path:
-        if isinstance(self._models, Repository):
-            return self._models.path
         repository = run.workspace / "models"
+        if isinstance(self._models, Repository):
+            path = self._models.path
+            if not any(character.isspace() for character in str(path)):
+                return path
+            # The Python backend's own command line is taken apart at spaces.
+            repository.symlink_to(path, target_is_directory=True)
+            return repository
         repository.mkdir()
         paths, files = self._models.paths, self._models.onnx
         signatures = read_signatures(list(files.values()), environment)
