@@ -347,10 +347,10 @@ class GrpcConnection:
 
 
 def channel_options(settings: ConnectionSettings) -> list[tuple[str, int]]:
-    """How gRPC has to behave: one attempt, bounded, straight to the host that the URL names."""
+    """How gRPC has to behave: bounded, straight to the host that the URL names."""
     connect_ms = min(round(settings.connect_timeout * 1000), _INT32_MAX)
     return [
-        ("grpc.enable_retries", 0),
+        ("grpc.enable_retries", 1),
         ("grpc.service_config_disable_resolution", 1),
         # Proxy variables of the environment are not used.
         ("grpc.enable_http_proxy", 0),
