@@ -9,7 +9,13 @@ from typing import Any
 
 from infer_backends import _fitting
 from infer_backends._agreement import Tolerance
-from infer_backends._backend import Backend, InferRequest, InferResponse, ParameterValue
+from infer_backends._backend import (
+    Backend,
+    InferRequest,
+    InferResponse,
+    ParameterValue,
+    SupportsMembers,
+)
 from infer_backends._binding import Binder
 from infer_backends._call_options import (
     check_parameters,
@@ -193,7 +199,10 @@ class Semantics:
         )
 
     def _described(self) -> str:
-        return f"the backend {type(self.backend).__module__}.{type(self.backend).__name__}"
+        backend = self.backend
+        if isinstance(backend, SupportsMembers):
+            return f"the backend of {', '.join(member.url for member in backend.members())}"
+        return f"the backend {type(backend).__module__}.{type(backend).__name__}"
 
     def status(self) -> ModelStatus:
         """How every member does: its state, its calls, what it takes; printed, it is a table.

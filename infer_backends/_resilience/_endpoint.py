@@ -16,6 +16,7 @@ from infer_backends._errors import (
     MetadataMismatch,
     ModelClosed,
     ModelNotFound,
+    PluginError,
     ProtocolError,
     Unavailable,
 )
@@ -65,6 +66,7 @@ class Endpoint(Watched):
                 # What an answer takes is what is learnt, and loading is no part of it.
                 started = clock()
             response = await self._ask(way, request)
+            self._require_response(response)
             likeness = self._likeness
             if likeness is not None and not likeness.of(response, request.options):
                 await way.aside(self._doubt, request.deadline)
@@ -102,8 +104,11 @@ class Endpoint(Watched):
         except BaseException as exc:
             # After the first response it fails as any other call would that it is asked now.
             held = held or self.breaker.free
+            other = None
             if held is not None:
-                await self._learn(way, exc, held, started, request.deadline)
+                other = await self._learn(way, exc, held, started, request.deadline)
+            if isinstance(other, PluginError):
+                raise other from exc
             raise
         if held is not None:
             self._announce(self.breaker.succeeded(held, self._clock()))
@@ -187,6 +192,15 @@ class Endpoint(Watched):
     ) -> InferError | None:
         """Take notice of how a call failed; the error to raise instead, if another says more."""
         other: InferError | None = None
+        if isinstance(exc, Exception) and not isinstance(exc, InferError):
+            self.breaker.abandoned(permit)
+            # Only the type: a careless message could hold the URL's password.
+            broken = PluginError(
+                f"{self.url} raised {type(exc).__name__}; a backend raises only the library's "
+                "errors"
+            )
+            self._last_error = copy(broken)
+            return broken
         if isinstance(exc, (InvalidInput, ProtocolError)):
             # The request fitted the model that was opened. Is it still that model?
             try:
@@ -213,6 +227,12 @@ class Endpoint(Watched):
             # It is there; the error is about this call.
             self._announce(self.breaker.succeeded(permit, now))
         return other
+
+    def _require_response(self, response: object) -> None:
+        if not isinstance(response, InferResponse):
+            raise PluginError(
+                f"{self.url} returned {type(response).__name__}; a backend returns an InferResponse"
+            )
 
     def _doubt(self, deadline: Deadline) -> None:
         """See whether it is still the model that it was, if that can be told.

@@ -279,6 +279,17 @@ def test_a_model_pickles_by_its_url_and_options() -> None:
             again([[1, 2, 3]])
 
 
+def test_a_fault_of_a_plugin_names_the_url_that_it_was_opened_by() -> None:
+    backend = FakeBackend()
+    backend.error = KeyError("hunter2")
+    with (
+        infer_backends.register_backend("fake", lambda url, options: backend),
+        infer_backends.open_model("fake://u:p@h/m") as model,
+        pytest.raises(PluginError, match=r"^the backend of fake://\*\*\*@h/m raised KeyError"),
+    ):
+        model(X)
+
+
 def child_call(model: Model, answers: Any) -> None:
     answers.put(model(X).sum())
     model.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from infer_backends import (
     MetadataMismatch,
     ModelNotFound,
     PermissionDenied,
+    PluginError,
     ProtocolError,
     TLSError,
     Unavailable,
@@ -90,11 +92,26 @@ def test_a_failure_of_the_model_moves_on_where_that_was_asked_for() -> None:
     assert fallback.infer(request()).backend_url == "fake://second/m"
 
 
-def test_a_foreign_exception_is_not_swallowed() -> None:
+def test_a_foreign_exception_is_not_swallowed_and_its_member_named_without_its_text() -> None:
     first, second = pair()
     fallback = opened(first, second)
-    first.backend.error = KeyError("bug")
-    with pytest.raises(KeyError):
+    first.backend.error = KeyError("secret")
+    with pytest.raises(PluginError, match="^fake://first/m raised KeyError; a backend") as caught:
+        fallback.infer(request())
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert second.backend.requests == []
+    assert "raised KeyError" in str(fallback.status().members[0].last_error)
+    first.backend.error = None
+    assert fallback.infer(request()).backend_url == "fake://first/m"
+
+
+def test_what_is_no_response_is_the_plugins_fault() -> None:
+    class Wrong(FakeBackend):
+        def infer(self, request: InferRequest) -> Any:
+            return {"y": request.inputs["x"]}
+
+    fallback = opened(Switch("fake://first/m", Wrong()), Switch("fake://second/m"))
+    with pytest.raises(PluginError, match="^fake://first/m returned dict; a backend returns an"):
         fallback.infer(request())
 
 
