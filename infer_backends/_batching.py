@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +96,15 @@ class Splitting:
             run(parts.ask_for(BLOCKING, self._member))
 
         with ThreadPoolExecutor(parts.workers, thread_name_prefix="infer-backends-part") as pool:
+            begun = []
             try:
-                wait([pool.submit(work) for _ in range(parts.workers)])
+                # Where the system has no thread left, those that there are do all of it.
+                with suppress(RuntimeError):
+                    for _ in range(parts.workers):
+                        begun.append(pool.submit(work))  # noqa: PERF401 - one may be refused
+                if not begun:
+                    work()
+                wait(begun)
             except BaseException as exc:  # an interruption stops them, too
                 parts.errors.append(exc)
                 raise

@@ -97,7 +97,8 @@ class Contact:
     def load(self, deadline: Deadline) -> Opened:
         """The backend, loaded by a thread of its own, for which the caller waits.
 
-        So the caller's deadline holds, and what was begun serves the next call.
+        So the caller's deadline holds, and what was begun serves the next call. Where the system
+        has no thread left, the caller loads it: a late answer is better than none.
 
         Raises:
             DeadlineExceeded: It takes longer than that; the loading goes on.
@@ -107,6 +108,8 @@ class Contact:
         if opened is not None:
             return opened
         loading = self.begin_loading()
+        if not loading.begun:
+            return self.open(deadline)
         if not loading.done.wait(_seconds(deadline)):
             raise DeadlineExceeded(
                 f"the deadline passed while {self.url} was being loaded, which goes on: open with "
@@ -252,6 +255,7 @@ class _Loading:
     """One load of a model, in a thread of its own.
 
     Attributes:
+        begun: Whether it has a thread.
         done: Set when it has ended.
         error: Why it failed; None when it did not.
     """
@@ -259,14 +263,16 @@ class _Loading:
     def __init__(self, load: Callable[[Deadline], object], url: str) -> None:
         self._load = load
         self._url = url
+        self.begun = False
         self.done = threading.Event()
         self.error: InferError | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, if the system has a thread left."""
         thread = threading.Thread(target=self._run, name="infer-backends-load", daemon=True)
         try:
             thread.start()
+            self.begun = True
         except RuntimeError as exc:
             self.error = Unavailable(f"{self._url} could not be loaded: {exc}", unprocessed=True)
             self.done.set()

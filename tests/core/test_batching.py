@@ -81,6 +81,28 @@ def test_a_failure_is_seen_at_once_however_many_parts_there_are() -> None:
     assert len(member.requests) <= CONCURRENCY
 
 
+@pytest.mark.parametrize("threads", [0, 1])
+def test_where_the_system_has_no_thread_left_fewer_do_all_of_it(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = threading.Thread.start, [threads]
+
+    def start(self: threading.Thread) -> None:
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        real(self)
+
+    split, member = splitting()
+    x = np.arange(69, dtype=np.float32).reshape(23, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        np.testing.assert_array_equal(split.infer(request(x)).outputs["y"], x * 2)
+        member.error = InferenceFailed("broken")
+        with pytest.raises(InferenceFailed, match="broken"):
+            split.infer(request(x))
+
+
 def test_an_interruption_stops_what_has_not_begun() -> None:
     main, interrupted = threading.get_ident(), threading.Event()
 

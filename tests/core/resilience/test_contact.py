@@ -108,18 +108,22 @@ def test_a_plugin_that_raises_what_it_should_not_while_loading_is_named_without_
     assert "secret" not in str(err.value)
 
 
-def test_where_no_thread_can_be_had_for_a_load_that_is_said(
+def test_where_no_thread_can_be_had_for_a_load_the_call_that_needs_it_loads_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    contact = Switch("fake://h/m", lazy=True).contact()
+    switch = Switch("fake://h/m", lazy=True)
+    contact = switch.contact()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
-        with pytest.raises(Unavailable, match="can't start new thread"):
+        switch.down = Unavailable("no memory")
+        with pytest.raises(Unavailable, match="no memory"):
             contact.load(soon())
-    contact.load(soon())
+        switch.down = None
+        assert contact.load(soon()).backend is switch.backend
+    assert not contact.loading
 
 
 def test_closing_during_a_load_closes_what_is_loaded_after_all() -> None:
