@@ -90,6 +90,22 @@ def test_without_an_explicit_deadline_no_thread_is_started(open_backend: OpenBac
     assert not set(watchdogs()) - before
 
 
+def test_where_the_system_has_no_thread_left_a_call_is_answered_all_the_same(
+    open_backend: OpenBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    backend = open_backend(models.loop(), threads=1)
+    before = set(watchdogs())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert backend.infer(request(SHORT, timeout=60)).outputs["y"].shape == (16, 16)
+    with pytest.raises(DeadlineExceeded):
+        backend.infer(request(ENDLESS, timeout=0.1))
+    assert set(watchdogs()) - before
+
+
 def test_close_ends_the_thread(open_backend: OpenBackend) -> None:
     backend = open_backend(models.loop(), threads=1)
     before = set(watchdogs())

@@ -74,11 +74,16 @@ class Watchdog:
                 watch.options.terminate = True
             self._changed.notify()
 
-    def _started(self) -> threading.Thread:
+    def _started(self) -> threading.Thread | None:
         thread = threading.Thread(
             target=self._loop, name="infer-backends-onnxruntime-deadlines", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system has none left: the run goes on, and the next call tries again. A late
+            # answer is better than none.
+            return None
         return thread
 
     def _loop(self) -> None:
