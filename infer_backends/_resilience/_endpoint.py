@@ -218,7 +218,9 @@ class Endpoint(Watched):
         )
         if isinstance(exc, InferError) and is_outage(exc) and not early:
             self._last_error = copy(exc)
-            slow = isinstance(exc, DeadlineExceeded) or now - started >= SLOW
+            slow = now - started >= SLOW or (
+                isinstance(exc, DeadlineExceeded) and not self._needs_more(now - started)
+            )
             reason = f"{type(exc).__name__}: {exc}"
             self._announce(self.breaker.failed(permit, now, reason, slow=slow))
         elif early or not isinstance(exc, InferError) or isinstance(exc, _SAYS_NOTHING):
@@ -227,6 +229,11 @@ class Endpoint(Watched):
             # It is there; the error is about this call.
             self._announce(self.breaker.succeeded(permit, now))
         return other
+
+    def _needs_more(self, seconds: float) -> bool:
+        """Whether so little time is known not to be enough: then a time-out is the caller's."""
+        typical = self.latency.typical
+        return typical is not None and seconds < typical
 
     def _require_response(self, response: object) -> None:
         if not isinstance(response, InferResponse):
