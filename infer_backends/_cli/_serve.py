@@ -44,12 +44,20 @@ def _port_option(protocol: str) -> Callable[[_Command], _Command]:
 )
 @_port_option("http")
 @_port_option("grpc")
+@click.option(
+    "--model-control",
+    type=click.Choice(["none", "explicit", "poll"]),
+    help="Who says which models are loaded: nobody, so that all are (none); the commands load and "
+    "unload, beginning with all of them (explicit); or what is in the repository, looked at again "
+    "and again (poll).",
+)
 @traceback_option
 def serve(
     models: tuple[str, ...],
     environment: str | None,
     http_port: int | None,
     grpc_port: int | None,
+    model_control: str | None,
 ) -> None:
     """Serve ONNX files, or a Triton model repository, from a Triton on this machine.
 
@@ -63,7 +71,11 @@ def serve(
     try:
         with interruptible():
             server = local_triton(
-                sources, environment=environment, http_port=http_port, grpc_port=grpc_port
+                sources,
+                environment=environment,
+                http_port=http_port,
+                grpc_port=grpc_port,
+                model_control=model_control,
             )
             note("starting Triton ...")
             with server:

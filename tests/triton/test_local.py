@@ -22,6 +22,7 @@ from infer_backends.plugin import (
     UnsupportedOperation,
 )
 from infer_backends_triton._local import LocalTriton
+from infer_backends_triton._serve.control import control_arguments
 from tests.servers import repository
 
 # As /proc writes them; gRPC listens on the IPv6 form of the address.
@@ -256,6 +257,29 @@ def test_tls_arguments_show_in_the_url(models: Path) -> None:
 def test_arguments_that_it_chooses_itself_are_refused(models: Path, argument: str) -> None:
     with pytest.raises(InvalidInput, match="chosen by LocalTriton"):
         LocalTriton(models, arguments=[argument])
+
+
+def test_models_are_loaded_at_the_start_where_clients_control_them(
+    models: Path, triton_environment: Path
+) -> None:
+    controlled = LocalTriton(
+        models, environment=triton_environment, arguments=COMPLETE, model_control="explicit"
+    )
+    with controlled as server:
+        assert is_ready(server, "identity_fp32")
+
+
+@pytest.mark.parametrize("mode", ["none", "explicit", "poll"])
+def test_a_mode_of_control_is_one_that_triton_has(mode: str) -> None:
+    assert control_arguments(mode, ())[0] == f"--model-control-mode={mode}"
+    with pytest.raises(InvalidInput, match="given twice"):
+        control_arguments(mode, ["--model-control-mode=none"])
+
+
+def test_without_a_mode_arguments_may_have_one(models: Path) -> None:
+    assert control_arguments(None, ["--model-control-mode=poll"]) == ()
+    with pytest.raises(InvalidInput, match="'none' or 'explicit' or 'poll', not 'full'"):
+        LocalTriton(models, model_control="full")
 
 
 def test_a_program_that_cannot_be_run_is_reported(

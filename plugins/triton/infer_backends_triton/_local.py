@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_backends.plugin import DeadlineExceeded, InvalidInput, Unavailable
+from infer_backends_triton._serve.control import control_arguments
 from infer_backends_triton._serve.environment import Environment, check_system, find_environment
 from infer_backends_triton._serve.log import last_errors
 from infer_backends_triton._serve.models import (
@@ -73,14 +74,19 @@ class LocalTriton:
             nvidia-pytriton 0.7, NumPy 1.x and whatever the models import (onnxruntime for ONNX
             files). None: what the variable ``INFER_BACKENDS_TRITON_ENVIRONMENT`` says, or the
             current environment.
-        arguments: More arguments for tritonserver, such as ``--model-control-mode=explicit``.
+        arguments: More arguments for tritonserver, such as ``--log-verbose=1``.
         startup_timeout: Seconds that the server has to become ready.
         http_port: The port for HTTP, from 1 to 65535; None for a free one.
         grpc_port: The port for gRPC, likewise.
+        model_control: Who says which models are loaded: ``none`` (nobody, all of them are),
+            ``explicit`` (all of them are at the start; clients may load and unload them, see
+            :func:`infer_backends.open_server`) or ``poll`` (what is in the repository, looked at
+            again and again). None for Triton's own choice, which is ``none``.
 
     Raises:
         InvalidInput: ``models`` names something that is missing or cannot be served,
-            ``arguments`` has one that is chosen here, or a port is not one that can be used.
+            ``arguments`` has one that is chosen here, a port is not one that can be used, or
+            ``model_control`` is no mode.
         Unavailable: A port that is asked for is in use.
         UnsupportedOperation: This is not Linux on x86-64.
 
@@ -99,12 +105,16 @@ class LocalTriton:
         startup_timeout: float = 60.0,
         http_port: int | None = None,
         grpc_port: int | None = None,
+        model_control: str | None = None,
     ) -> None:
         check_system(sys.platform, platform.machine())
         check_ports(http_port, grpc_port)
         self._models = parse_models(models)
         self._environment = environment
-        self._arguments = _check_arguments(arguments)
+        self._arguments = (
+            *control_arguments(model_control, arguments),
+            *_check_arguments(arguments),
+        )
         self._startup_timeout = startup_timeout
         self._lock = threading.RLock()
         self._run: Run | None = None
