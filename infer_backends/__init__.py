@@ -1,7 +1,8 @@
 """One URL names a model, wherever it runs.
 
 Door 1, for applications: :func:`open_model` opens the model that a URL names, and returns a
-:class:`Model`. Every error is an :class:`InferError`.
+:class:`Model`; :func:`open_server` opens a server, to control it. Every error is an
+:class:`InferError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,18 @@ from infer_backends._member_state import MemberState
 from infer_backends._model import Model
 from infer_backends._observers import register_observer
 from infer_backends._open import open_async_model, open_model
+from infer_backends._open_server import open_server
 from infer_backends._registry import register_backend
 from infer_backends._remote_model import AsyncRemoteModel, RemoteModel
 from infer_backends._result import InferResult
+from infer_backends._server import Server
+from infer_backends._server_answers import (
+    BatchStatistics,
+    ModelState,
+    ModelStatistics,
+    ServerMetadata,
+    StatisticDuration,
+)
 from infer_backends._status import MemberStatus, ModelStatus
 from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
 from infer_backends._url import ModelURL
@@ -51,6 +61,7 @@ __all__ = [
     "AsyncRemoteModel",
     "Attempt",
     "AttemptEvent",
+    "BatchStatistics",
     "Classification",
     "DataType",
     "DeadlineExceeded",
@@ -69,6 +80,8 @@ __all__ = [
     "ModelClosed",
     "ModelMetadata",
     "ModelNotFound",
+    "ModelState",
+    "ModelStatistics",
     "ModelStatus",
     "ModelURL",
     "PermissionDenied",
@@ -77,6 +90,9 @@ __all__ = [
     "ProbeEvent",
     "ProtocolError",
     "RemoteModel",
+    "Server",
+    "ServerMetadata",
+    "StatisticDuration",
     "TLSError",
     "TensorSpec",
     "TransitionEvent",
@@ -87,6 +103,7 @@ __all__ = [
     "__version__",
     "open_async_model",
     "open_model",
+    "open_server",
     "register_backend",
     "register_observer",
 ]

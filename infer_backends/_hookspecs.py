@@ -12,6 +12,7 @@ from infer_backends._options import Option
 
 if TYPE_CHECKING:
     from infer_backends._options import OpenOptions
+    from infer_backends._server_backend import ServerBackend
     from infer_backends._tensors import ModelMetadata
     from infer_backends._url import ModelURL
 
@@ -55,6 +56,19 @@ def infer_backends_metadata(url: ModelURL, options: OpenOptions) -> ModelMetadat
 
     Raises what ``infer_backends_open`` would for a model that is not there, an option that is
     wrong, and a package that is missing. Takes the same arguments.
+    """
+
+
+@hookspec(firstresult=True)
+def infer_backends_server(url: ModelURL, options: OpenOptions) -> ServerBackend:  # type: ignore[empty-body]
+    """Open the server that ``url`` names, to look after its models.
+
+    For a plugin whose models are on servers. Sends nothing: a server that is not there is found
+    out by the first call. Without this hook, ``open_server`` is ``UnsupportedOperation``.
+
+    Args:
+        url: The parsed URL; it names no model.
+        options: As for ``infer_backends_open``.
     """
 
 

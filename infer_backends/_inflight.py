@@ -19,14 +19,18 @@ class InFlight:
     A call adds itself before it looks whether the gate is closed, and closing looks for calls
     after it has closed the gate: so one of the two sees the other, without a lock on every call.
 
+    Args:
+        of: What is closed with it, for errors.
+
     Attributes:
         closed: Whether no more calls are let in.
     """
 
-    __slots__ = ("__weakref__", "_inside", "_left", "closed")
+    __slots__ = ("__weakref__", "_inside", "_left", "_of", "closed")
 
-    def __init__(self) -> None:
+    def __init__(self, of: str = "model") -> None:
         self.closed = False
+        self._of = of
         self.reset_in_child()
         _GATES.add(self)
 
@@ -45,7 +49,7 @@ class InFlight:
         inside.append(None)
         if self.closed:
             self.leave(inside)
-            raise ModelClosed("the model is closed: open it again")
+            raise ModelClosed(f"the {self._of} is closed: open it again")
         return inside
 
     def leave(self, inside: list[None]) -> None:

@@ -10,9 +10,15 @@ import pluggy
 
 from infer_backends import _hookspecs
 from infer_backends._backend import Backend
-from infer_backends._errors import InferError, MissingDependency, PluginError
+from infer_backends._errors import (
+    InferError,
+    MissingDependency,
+    PluginError,
+    UnsupportedOperation,
+)
 from infer_backends._hookspecs import API_VERSION, PROJECT
 from infer_backends._options import CORE_OPTIONS, OpenOptions, Option
+from infer_backends._server_backend import ServerBackend
 from infer_backends._tensors import ModelMetadata
 from infer_backends._url import ModelURL
 
@@ -73,6 +79,25 @@ class LoadedPlugin:
                 "expected a ModelMetadata, or None"
             )
         return metadata
+
+    def require_servers(self, scheme: str) -> None:
+        """Raise ``UnsupportedOperation`` if the plugin knows no servers."""
+        if not self.hook.infer_backends_server.get_hookimpls():
+            raise UnsupportedOperation(
+                f"{scheme!r} has no server to control: {self.owner} runs models without one, or "
+                "cannot look after theirs"
+            )
+
+    def open_server(self, url: ModelURL, options: OpenOptions) -> ServerBackend:
+        """Open a server."""
+        backend = self._call("server", self.hook.infer_backends_server, url=url, options=options)
+        if not isinstance(backend, ServerBackend):
+            raise PluginError(
+                f"{self.owner}: infer_backends_server returned {type(backend).__name__}, which is "
+                "no ServerBackend: it needs live, ready, metadata and close"
+            )
+        checked: ServerBackend = backend
+        return checked
 
     def check(self, scheme: str) -> None:
         """Raise what keeps the scheme from being used on this machine, if anything does."""

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from infer_backends._backend import Backend, SupportsAsync
 from infer_backends._batching import Splitting
+from infer_backends._chosen import choose
 from infer_backends._deadline import Deadline
 from infer_backends._errors import InvalidURL
-from infer_backends._loading import LoadedPlugin
 from infer_backends._model import Model
 from infer_backends._observers import Observers, open_observers
-from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS, OpenOptions, Option
-from infer_backends._registry import REGISTRY
+from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS
 from infer_backends._remote_model import DEFAULT_TIMEOUT
 from infer_backends._replica_urls import replica_urls
 from infer_backends._resilience._policy import FAREWELL, Policy
@@ -214,12 +213,7 @@ class _Plan:
         in_loops: bool,
     ) -> None:
         self._in_loops = in_loops
-        plugin: LoadedPlugin = REGISTRY.find(url.scheme)
-        declared: tuple[Option, ...] = plugin.options(url.scheme)
-        self.options = OpenOptions.read(url, declared, given, headers=headers)
-        secret = frozenset(option.name for option in declared if option.secret)
-        self.url = url.with_secret_options(secret)
-        self._plugin = plugin
+        self._plugin, self.url, self.options = choose(url, given, headers)
 
     @property
     def describer(self) -> Callable[[], ModelMetadata | None] | None:

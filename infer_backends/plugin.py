@@ -68,6 +68,18 @@ from infer_backends._hookspecs import API_VERSION, hookimpl
 from infer_backends._member_state import MemberState
 from infer_backends._options import OpenOptions, Option
 from infer_backends._request_options import RequestOptions, SequenceStep
+from infer_backends._server_answers import (
+    BatchStatistics,
+    ModelState,
+    ModelStatistics,
+    ServerMetadata,
+    StatisticDuration,
+)
+from infer_backends._server_backend import (
+    ServerBackend,
+    SupportsRepository,
+    SupportsStatistics,
+)
 from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
 from infer_backends._url import ModelURL
 
@@ -78,6 +90,7 @@ __all__ = [
     "Attempt",
     "AttemptEvent",
     "Backend",
+    "BatchStatistics",
     "DataType",
     "Deadline",
     "DeadlineExceeded",
@@ -95,6 +108,8 @@ __all__ = [
     "ModelClosed",
     "ModelMetadata",
     "ModelNotFound",
+    "ModelState",
+    "ModelStatistics",
     "ModelURL",
     "OpenOptions",
     "Option",
@@ -106,12 +121,17 @@ __all__ = [
     "ProtocolError",
     "RequestOptions",
     "SequenceStep",
+    "ServerBackend",
+    "ServerMetadata",
+    "StatisticDuration",
     "SupportsAdvice",
     "SupportsAsync",
     "SupportsAsyncStreaming",
     "SupportsDescription",
     "SupportsReadiness",
+    "SupportsRepository",
     "SupportsRequestOptions",
+    "SupportsStatistics",
     "SupportsStreaming",
     "TLSError",
     "TensorSpec",
