@@ -62,6 +62,29 @@ def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def controlled_triton(
+    triton_environment: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[LocalTriton, Path]]:
+    """A running Triton that loads and unloads models when it is told to, and its repository.
+
+    Tests may add models to the repository, and leave the others loaded.
+    """
+    from infer_backends_triton._local import LocalTriton
+
+    models = repository.write_repository(
+        tmp_path_factory.mktemp("controlled") / "models", only=["batching", "versions"]
+    )
+    with LocalTriton(
+        models,
+        environment=triton_environment,
+        arguments=["--disable-auto-complete-config"],
+        startup_timeout=120,
+        model_control="explicit",
+    ) as server:
+        yield server, models
+
+
 @pytest.fixture(params=["http", "grpc"])
 def protocol(request: pytest.FixtureRequest) -> Protocol:
     """Each of the two protocols in turn."""

@@ -97,6 +97,19 @@ def test_a_model_is_served_on_the_ports_that_are_asked_for(triton_environment: P
         ]
 
 
+def test_models_are_loaded_and_unloaded_where_that_is_asked_for(triton_environment: Path) -> None:
+    control = ("--environment", triton_environment, "--model-control", "explicit")
+    with serving(MODEL_PATH, *control) as running:
+        assert running.stdout is not None
+        url = running.stdout.readline().strip()
+        wait_until_ready(running)
+        with ib.open_server(url.removesuffix("/digits")) as server:
+            server.unload("digits")
+            server.load("digits")
+        with ib.open_model(url) as model:
+            assert model(np.zeros((2, 64), np.float32)).shape == (2, 10)
+
+
 def test_a_port_in_use_is_one_line_before_anything_starts(invoke: Invoke) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -21,6 +21,8 @@ from infer_backends.plugin import (
 )
 from infer_backends_triton._status import (
     MESSAGE_LIMIT,
+    ControlRefused,
+    NotPolled,
     RegionError,
     RegionLost,
     RegionTaken,
@@ -128,6 +130,45 @@ def test_the_servers_words_decide_alike_on_both_protocols(
 ) -> None:
     assert type(http_error(status, prefix + words, url="u")) is kind
     assert type(grpc_error(code, prefix + words, url="u")) is kind
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "code", "kind"),
+    [
+        ("requested model 'm' is not available", 400, "INVALID_ARGUMENT", ModelNotFound),
+        (
+            "requested model version is not available for model 'm'",
+            400,
+            "INVALID_ARGUMENT",
+            ModelNotFound,
+        ),
+        (
+            "explicit model load / unload is not allowed if polling is enabled",
+            503,
+            "UNAVAILABLE",
+            ControlRefused,
+        ),
+        (
+            "failed to load 'm', failed to poll from model repository",
+            500,
+            "INTERNAL",
+            NotPolled,
+        ),
+        (
+            "load failed for model 'm': version 1 is at UNAVAILABLE state: Internal: ...",
+            400,
+            "INVALID_ARGUMENT",
+            InferenceFailed,
+        ),
+    ],
+)
+def test_words_about_loading_models_decide_alike_on_both_protocols(
+    words: str, status: int, code: str, kind: type[InferError]
+) -> None:
+    assert type(http_error(status, words, url="u")) is kind
+    error = grpc_error(code, words, url="u")
+    assert type(error) is kind
+    assert not error.unprocessed
 
 
 def test_words_in_the_middle_of_a_models_message_decide_nothing() -> None:

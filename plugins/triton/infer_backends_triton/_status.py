@@ -61,6 +61,14 @@ class RegionTooSmall(RegionError):
     """An output does not fit where it should go."""
 
 
+class ControlRefused(UnsupportedOperation):
+    """The server was not started to load and unload models when it is told to."""
+
+
+class NotPolled(InferenceFailed):
+    """The server has no such model in its repository, or cannot read what it has."""
+
+
 # Most specific first: each is the beginning of what the server says, whatever its status.
 _WORDS: tuple[tuple[re.Pattern[str], type[InferError]], ...] = (
     (re.compile(_REQUEST_ID + r"Unable to find shared memory region"), RegionLost),
@@ -74,6 +82,10 @@ _WORDS: tuple[tuple[re.Pattern[str], type[InferError]], ...] = (
         ModelNotFound,
     ),
     (re.compile(_REQUEST_ID + r"invalid model version specified"), ModelNotFound),
+    (re.compile(r"requested model (?:version )?.{0,300}is not available"), ModelNotFound),
+    (re.compile(r"explicit model load / unload is not allowed"), ControlRefused),
+    (re.compile(r"failed to load .{1,300}, failed to poll from model repository"), NotPolled),
+    (re.compile(r"load failed for model"), InferenceFailed),
     (re.compile(_REQUEST_ID + r"Server is stopping"), Unavailable),
     (re.compile(_REQUEST_ID + r"Exceeds maximum queue size"), Unavailable),
     (re.compile(_REQUEST_ID + r"Request timeout expired"), Unavailable),

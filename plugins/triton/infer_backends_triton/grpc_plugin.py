@@ -13,6 +13,7 @@ from infer_backends.plugin import (
     ModelURL,
     OpenOptions,
     Option,
+    ServerBackend,
     hookimpl,
 )
 from infer_backends_triton._settings import TRITON_OPTIONS
@@ -26,13 +27,27 @@ _INSTALL = "pip install 'infer-backends-triton[grpc]'"
 @hookimpl
 def infer_backends_open(url: ModelURL, options: OpenOptions) -> Backend:
     """Open the model that ``url`` names on a server that speaks gRPC."""
+    _refuse_base_path(url)
+    backend: Backend = import_backend(url.scheme).GrpcBackend.open(url, options)
+    return backend
+
+
+@hookimpl
+def infer_backends_server(url: ModelURL, options: OpenOptions) -> ServerBackend:
+    """Open a server that speaks gRPC, to control it."""
+    _refuse_base_path(url)
+    import_backend(url.scheme)  # the error says what to install
+    from infer_backends_triton._server_grpc import open_server
+
+    return open_server(url, options)
+
+
+def _refuse_base_path(url: ModelURL) -> None:
     if url.base_path:
         raise InvalidURL(
             f"{url.location!r} has a base path, and gRPC has no way to ask for one: remove it, or "
             "use http://"
         )
-    backend: Backend = import_backend(url.scheme).GrpcBackend.open(url, options)
-    return backend
 
 
 @hookimpl
