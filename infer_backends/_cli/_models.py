@@ -1,4 +1,4 @@
-"""A model as the commands take it: its URL, and how it is opened."""
+"""A model, or a server, as the commands take it: its URL, and how it is opened."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import click
 
 from infer_backends._model import Model
 from infer_backends._open import open_model, parse_urls
+from infer_backends._open_server import open_server, split_model
+from infer_backends._server import Server
 from infer_backends._url import ModelURL
 
 url_argument = click.argument("url")
@@ -16,6 +18,12 @@ timeout_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help="The total time for opening the model, and for a call of it; 60 by default.",
+)
+server_timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="The total time of the command; 60 by default.",
 )
 input_option = click.option(
     "--input",
@@ -40,3 +48,16 @@ def urls_from_terminal(url: str) -> list[ModelURL]:
 def open_from_terminal(url: str, timeout: float | None) -> Model:
     """Open the model of a ``URL`` argument."""
     return open_model(urls_from_terminal(url), timeout=timeout)
+
+
+def server_from_terminal(url: str, timeout: float | None) -> tuple[Server, str | None, str | None]:
+    """Open the server of a ``URL`` argument.
+
+    Returns:
+        The server; the model, and its version, that the URL names besides; None for none.
+    """
+    urls = urls_from_terminal(url)
+    if len(urls) > 1:
+        raise click.UsageError("this is about one server: give the URL of one")
+    server, model, version = split_model(urls[0])
+    return open_server(server, timeout=timeout), model, version
