@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -82,8 +83,7 @@ class InPool:
                 raise ModelClosed("the model was closed while this call waited for a thread")
             return waiting.result()
         finally:
-            # If it is not done, nobody asks for it any more.
-            waiting.cancel()
+            _ignore(begun, waiting)
 
     def close(self) -> None:
         """Close the member; calls that wait for a thread are not begun."""
@@ -93,6 +93,14 @@ class InPool:
     async def close_async(self) -> None:
         """Close the member, in a thread: it may wait for what it does."""
         await asyncio.to_thread(self.close)
+
+
+def _ignore(begun: concurrent.futures.Future[Any], waiting: asyncio.Future[Any]) -> None:
+    """Nobody asks any more for what is not done by now, nor complains of how it failed."""
+    # At once: by way of the loop, it would be begun if a thread became free just now.
+    begun.cancel()
+    if not waiting.cancel() and not waiting.cancelled():
+        waiting.exception()
 
 
 class _Streams:
