@@ -19,9 +19,12 @@ except ModuleNotFoundError as exc:
         "infer_backends.testing needs the package pytest: pip install 'infer-backends[testing]'"
     ) from exc
 
-# Before the import, so that a failing assert of the suite shows what it compared.
+# Before the imports, so that a failing assert of the suite shows what it compared.
 pytest.register_assert_rewrite(
-    "infer_backends.testing._contract", "infer_backends.testing._further"
+    "infer_backends.testing._contract",
+    "infer_backends.testing._further",
+    "infer_backends.testing._in_loops",
+    "infer_backends.testing._values",
 )
 
 from infer_backends.testing._contract import BackendContract  # noqa: E402

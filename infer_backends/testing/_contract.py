@@ -8,7 +8,7 @@ import os
 import pickle
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -25,57 +25,12 @@ from infer_backends._errors import (
 from infer_backends._model import Model
 from infer_backends._open import open_model
 from infer_backends._tensors import DataType
+from infer_backends.testing._in_loops import LoopContract
 from infer_backends.testing._reference import REFERENCE_MODELS
-
-IMAGE = np.arange(6, dtype=np.float32).reshape(2, 3)
-CODES = np.array([1, -(2**31)], np.int64)
-WRONG_INPUTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
-    "no input": ((), {}),
-    "too few": ((IMAGE,), {}),
-    "too many": ((IMAGE, CODES, CODES), {}),
-    "by position and by name": ((IMAGE,), {"codes": CODES}),
-    "unknown name": ((), {"image": IMAGE, "codes": CODES, "timeout": 1}),
-    "missing name": ((), {"image": IMAGE}),
-    "rank too low": ((IMAGE[0], CODES), {}),
-    "rank too high": ((IMAGE[None], CODES), {}),
-    "static dimension": ((IMAGE[:, :2], CODES), {}),
-    "static dimension of the second": ((IMAGE, CODES[:1]), {}),
-    "complex": ((IMAGE.astype(np.complex64), CODES), {}),
-    "fractions for integers": ((IMAGE, [1.5, 2.5]), {}),
-    "too large for the datatype": ((IMAGE, np.array([1, 2**63], np.uint64)), {}),
-    "truth for numbers": ((IMAGE > 1, CODES), {}),
-    "text for numbers": (([["a", "b", "c"]], CODES), {}),
-    "None": ((None, CODES), {}),
-    "ragged": (([[1, 2, 3], [1]], CODES), {}),
-    "objects": ((np.array([[None] * 3]), CODES), {}),
-}
+from infer_backends.testing._values import CODES, IMAGE, WRONG_INPUTS, assert_same, values
 
 
-def values(dtype: DataType) -> Array:
-    """A 2 x 3 array with the extremes of a datatype."""
-    target: np.dtype[Any] = dtype.numpy_dtype
-    if dtype is DataType.BYTES:
-        texts = [b"", b"a\0b\0", "naïve 🦜".encode(), b"\n", b"x" * 1000, b"plain"]
-        return np.array([*texts, None], object)[:-1].reshape(2, 3)
-    if dtype is DataType.BOOL:
-        return np.array([[True, False, True], [False, False, True]])
-    if target.kind in "iu":
-        limits = np.iinfo(target)
-        return np.array([[limits.min, 0, 1], [2, 3, limits.max]], target)
-    return np.array([[np.nan, np.inf, -np.inf], [-0.0, 1.5, -1024]], np.float64).astype(target)
-
-
-def assert_same(got: Array, expected: Array) -> None:
-    """The same dtype, shape and elements, NaNs and signs of zero among them."""
-    assert got.dtype == expected.dtype
-    assert got.shape == expected.shape
-    if got.dtype == object:
-        assert got.tolist() == expected.tolist()
-    else:
-        assert got.tobytes() == expected.tobytes()
-
-
-class BackendContract:
+class BackendContract(LoopContract):
     """What a backend has to keep, as tests. Subclass it, and provide :meth:`reference_url`.
 
     Attributes:

@@ -20,7 +20,7 @@ from infer_backends import (
     ModelNotFound,
     open_model,
 )
-from infer_backends.testing._contract import WRONG_INPUTS
+from infer_backends.testing._values import WRONG_INPUTS
 from infer_backends_triton._local import LocalTriton
 
 Urls = Callable[[str], list[str]]
