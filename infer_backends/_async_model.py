@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,10 +31,14 @@ from infer_backends._sequences import AsyncModelSequence
 from infer_backends._status import ModelStatus
 from infer_backends._tensors import ModelMetadata
 from infer_backends._verification import Verification
-from infer_backends._ways_of_loops import IN_LOOP
+from infer_backends._ways_of_loops import IN_LOOP, in_own_thread
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+#: How often closing looks whether there are calls in flight, in seconds.
+_LOOK_AGAIN = 0.005
 
 
 class AsyncModel:
@@ -324,7 +330,7 @@ class AsyncModel:
         """
         tolerance = Tolerance.of(rtol, atol)
         ask = self._semantics.ask_every_member
-        return await asyncio.to_thread(ask, inputs, timeout, seed, tolerance)
+        return await in_own_thread(partial(ask, inputs, timeout, seed, tolerance))
 
     async def warmup(
         self,
@@ -339,7 +345,7 @@ class AsyncModel:
         :meth:`verify`.
         """
         ask = self._semantics.ask_every_member
-        return await asyncio.to_thread(ask, inputs, timeout, seed, None)
+        return await in_own_thread(partial(ask, inputs, timeout, seed, None))
 
     async def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Release everything. May be called more than once.
@@ -353,7 +359,11 @@ class AsyncModel:
         Raises:
             InvalidInput: ``timeout`` is no number; nothing was closed.
         """
-        await asyncio.to_thread(self._calls.close, number_of_seconds(timeout))
+        give_up = monotonic() + number_of_seconds(timeout)
+        self._calls.shut()
+        # Calls of other loops are waited for, too, which cannot set an event of this one.
+        while self._calls.busy and monotonic() < give_up:  # noqa: ASYNC110 - as said
+            await asyncio.sleep(_LOOK_AGAIN)
         try:
             await self._backend.close_async()
         except InferError:

@@ -18,6 +18,7 @@ from infer_backends._deadline import Deadline
 from infer_backends._errors import DeadlineExceeded, ModelClosed
 from infer_backends._tensors import ModelMetadata
 from infer_backends._threads import Threads
+from infer_backends._ways_of_loops import in_own_thread
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,7 +93,7 @@ class InPool:
 
     async def close_async(self) -> None:
         """Close the member, in a thread: it may wait for what it does."""
-        await asyncio.to_thread(self.close)
+        await in_own_thread(self.close)
 
 
 def _ignore(begun: concurrent.futures.Future[Any], waiting: asyncio.Future[Any]) -> None:
@@ -119,7 +120,7 @@ class _Streams:
         finally:
             close = getattr(responses, "close", None)
             if close is not None:
-                await asyncio.to_thread(close)
+                await in_own_thread(close)
 
 
 _OWN: Abilities = ((SupportsStreaming, _Streams),)

@@ -58,6 +58,15 @@ class InFlight:
         if self.closed:
             self._left.set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is inside."""
+        return bool(self._inside)
+
+    def shut(self) -> None:
+        """Let no more calls in."""
+        self.closed = True
+
     def close(self, timeout: float) -> bool:
         """Let no more calls in, and wait for those inside.
 
@@ -68,7 +77,7 @@ class InFlight:
             Whether nobody is inside any more.
         """
         give_up = time.monotonic() + timeout
-        self.closed = True
+        self.shut()
         while self._inside:
             self._left.clear()
             remaining = give_up - time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,8 +25,6 @@ from infer_backends._tensors import ModelMetadata
 from infer_backends._url import ModelURL, has_scheme, split_urls
 
 if TYPE_CHECKING:
-    import asyncio
-
     from infer_backends._async_model import AsyncModel
     from infer_backends._resilience._fallback import Fallback
 
@@ -99,22 +98,51 @@ async def open_async_model(
     import asyncio
 
     from infer_backends._async_model import AsyncModel
+    from infer_backends._ways_of_loops import in_own_thread
 
     opening = _Opening(url, headers, version, options, in_loops=True)
-    thread = asyncio.ensure_future(asyncio.to_thread(opening.backend))
+    handover = _Handover(opening.backend)
     try:
-        backend = await asyncio.shield(thread)
+        await in_own_thread(handover.open)
+        backend = handover.take()
     except asyncio.CancelledError:
-        # What is opened all the same is of use to nobody.
-        thread.add_done_callback(_close_unwanted)
+        handover.give_up()
         raise
     return AsyncModel(backend, timeout=opening.timeout, coerce=opening.coerce)
 
 
-def _close_unwanted(thread: asyncio.Future[Single | Fallback]) -> None:
-    if not thread.cancelled() and thread.exception() is None:
-        backend = thread.result()
-        threading.Thread(target=backend.close, name="infer-backends-close", daemon=True).start()
+class _Handover:
+    """What a thread opens for a task, and closes again if that was cancelled meanwhile.
+
+    Args:
+        make: Opens it.
+    """
+
+    def __init__(self, make: Callable[[], Single | Fallback]) -> None:
+        self._make = make
+        # One of the two takes it out: whoever comes last sees what the other one did.
+        self._opened: list[Single | Fallback] = []
+        self._unwanted = False
+
+    def open(self) -> None:
+        """Open it; in a thread."""
+        self._opened.append(self._make())
+        if self._unwanted:
+            self._close()
+
+    def take(self) -> Single | Fallback:
+        """What was opened."""
+        return self._opened.pop()
+
+    def give_up(self) -> None:
+        """Have it closed, now or when it is open."""
+        self._unwanted = True
+        if self._opened:
+            threading.Thread(target=self._close, name="infer-backends-close", daemon=True).start()
+
+    def _close(self) -> None:
+        with contextlib.suppress(IndexError):
+            self._opened.pop().close()
 
 
 class _Opening:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from infer_backends._backend import Backend, InferRequest, InferResponse
+from infer_backends._deadline import Deadline
 
 Result = TypeVar("Result")
-Arguments = ParamSpec("Arguments")
 Responses = AsyncGenerator[InferResponse, None]
 
 
@@ -30,13 +30,8 @@ class Way(Protocol):
         """The responses of a backend that can stream; closing it closes the backend's."""
         ...
 
-    async def aside(
-        self,
-        function: Callable[Arguments, Result],
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
-    ) -> Result:
-        """What a function returns that blocks its thread."""
+    async def aside(self, function: Callable[[Deadline], Result], deadline: Deadline) -> Result:
+        """What a function returns that blocks its thread until a deadline, at the longest."""
         ...
 
     async def pause(self, seconds: float, ended: threading.Event) -> None:
@@ -62,14 +57,9 @@ class Blocking:
             if close is not None:
                 close()
 
-    async def aside(
-        self,
-        function: Callable[Arguments, Result],
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
-    ) -> Result:
+    async def aside(self, function: Callable[[Deadline], Result], deadline: Deadline) -> Result:
         """What the function returns, in this thread."""
-        return function(*args, **kwargs)
+        return function(deadline)
 
     async def pause(self, seconds: float, ended: threading.Event) -> None:
         """Wait in this thread."""

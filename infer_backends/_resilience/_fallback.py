@@ -168,11 +168,11 @@ class Fallback:
 
     async def close_async(self) -> None:
         """Close every member, and what belongs to the running event loop first."""
-        from infer_backends._ways_of_loops import IN_LOOP
+        from infer_backends._ways_of_loops import in_own_thread
 
         try:
             for endpoint in self.members():
                 endpoint.end_probing()
                 await endpoint.close_here()
         finally:
-            await IN_LOOP.aside(self.close)
+            await in_own_thread(self.close)

@@ -232,11 +232,11 @@ class Single:
 
     async def close_async(self) -> None:
         """Close the backend, and what belongs to the running event loop first."""
-        self._closing.set()
-        from infer_backends._ways_of_loops import IN_LOOP
+        from infer_backends._ways_of_loops import in_own_thread
 
+        self._closing.set()
         await _fitting.close_async(self._backend)
-        await IN_LOOP.aside(self.close)
+        await in_own_thread(self.close)
 
 
 _SINGLES: weakref.WeakSet[Single] = weakref.WeakSet()

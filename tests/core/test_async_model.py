@@ -35,7 +35,8 @@ from infer_backends._in_pool import InPool
 from infer_backends._resilience._policy import Policy
 from infer_backends._resilience._single import Single
 from infer_backends._threads import MOST
-from infer_backends.plugin import InferRequest, InferResponse
+from infer_backends._ways_of_loops import IN_LOOP, in_own_thread
+from infer_backends.plugin import Deadline, InferRequest, InferResponse
 from tests.core.fakes import FakeBackend, metadata
 
 X = np.ones((2, 3), np.float32)
@@ -478,6 +479,46 @@ def test_the_parts_of_a_batch_end_with_it(how: str) -> None:
 
     asyncio.run(call())
     assert len(backend.requests) <= 4
+
+
+def test_others_that_use_all_threads_of_the_loop_hold_up_neither_deadlines_nor_closing() -> None:
+    backend, go_on = FakeBackend(), threading.Event()
+
+    async def work() -> None:
+        model = AsyncModel(Single(InPool(backend), backend.url, Policy()))
+        np.testing.assert_array_equal(await model(X), X * 2)
+        assert (await model.verify()).members[0].error is None
+        with pytest.raises(DeadlineExceeded, match="larger default executor"):
+            await IN_LOOP.aside(lambda _: None, Deadline.after(0.05))
+        await model.close()
+        assert backend.closed
+
+    async def call() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        blocked = loop.run_in_executor(None, go_on.wait)
+        try:
+            await work()
+        finally:
+            go_on.set()
+        await blocked
+
+    asyncio.run(call())
+
+
+def test_what_is_done_aside_has_its_result_or_its_error() -> None:
+    def fail(_: Deadline) -> None:
+        raise Unavailable("nobody there")
+
+    async def call() -> None:
+        deadline = Deadline.after(10)
+        assert await IN_LOOP.aside(lambda given: given, deadline) is deadline
+        with pytest.raises(Unavailable):
+            await IN_LOOP.aside(fail, deadline)
+        with pytest.raises(Unavailable):
+            await in_own_thread(lambda: fail(deadline))
+
+    asyncio.run(call())
 
 
 def test_what_is_not_awaited_is_not_begun() -> None:
