@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2
 
 from infer_backends import open_model
 from infer_backends.plugin import Array, DataType, Deadline, InferRequest
-from infer_backends.testing._contract import assert_same
+from infer_backends.testing._values import assert_same
 from infer_backends_triton import _shared_memory
 from infer_backends_triton._codec import decode
 from infer_backends_triton._grpc_responses import _CONTENTS as TYPED

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from infer_backends import DataType, InvalidInput, Model, open_model
-from infer_backends.testing._contract import assert_same, values
+from infer_backends.testing._values import assert_same, values
 from infer_backends_triton import LocalTriton, _shared_memory
 from tests.servers.tls import tls_proxy
 

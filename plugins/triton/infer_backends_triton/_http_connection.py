@@ -157,7 +157,10 @@ class Connection:
         self, deadline: Deadline, max_body: int, landing: Landing | None
     ) -> HTTPResponse:
         for _ in range(_MAX_INTERIM_ANSWERS):
-            head = await self._receive_head(deadline)
+            while (end := find_head_end(self._received)) < 0:
+                if not self._take_in(await self._stream.receive(deadline)):
+                    raise self._no_head()
+            head = parse_head(self._take_received(end))
             if head.status >= 200:
                 break
             if head.status == 101:
@@ -176,16 +179,13 @@ class Connection:
             self.reusable = False
             return HTTPResponse(head, memoryview(b""))
 
-    async def _receive_head(self, deadline: Deadline) -> ResponseHead:
-        while (end := find_head_end(self._received)) < 0:
-            if await self._receive_more(deadline):
-                continue
-            if self._received and not self._received.startswith(b"HTTP/"[: len(self._received)]):
-                raise ProtocolError("the answer is not HTTP")
-            if self._received:
-                raise self._cut_short("head")
-            raise Unavailable(f"{self._url} closed the connection without an answer")
-        return parse_head(self._take_received(end))
+    def _no_head(self) -> InferError:
+        """Why there is no head of an answer at the end of the connection."""
+        if not self._received:
+            return Unavailable(f"{self._url} closed the connection without an answer")
+        if self._received.startswith(b"HTTP/"[: len(self._received)]):
+            return self._cut_short("head")
+        return ProtocolError("the answer is not HTTP")
 
     async def _land(
         self, landing: Landing, head: ResponseHead, deadline: Deadline, max_body: int
@@ -203,7 +203,9 @@ class Connection:
         else:
             prefix = bytes(await self._receive_exactly(prefix_length, deadline, max_body))
         for view in landing.place(prefix, head.length - prefix_length):
-            await self._fill(view, deadline)
+            rest = self._fill_from_received(view)
+            if rest:
+                await self._fill(rest, deadline)
         self._finish(head)
         return True
 
@@ -245,23 +247,30 @@ class Connection:
             body = np.empty(length, np.uint8).data
         except MemoryError as exc:
             raise TooLarge(f"there is no memory for an answer of {length} bytes") from exc
-        await self._fill(body, deadline)
+        rest = self._fill_from_received(body)
+        if rest:
+            await self._fill(rest, deadline)
         return body
 
-    async def _fill(self, view: memoryview, deadline: Deadline) -> None:
-        """Fill ``view`` with what was received already, and with what comes."""
+    def _fill_from_received(self, view: memoryview) -> memoryview:
+        """Fill ``view`` with what was received already; the rest of it."""
         start = min(len(view), len(self._received))
         if start:
             view[:start] = self._received[:start]
             del self._received[:start]
-        if start < len(view):
-            view = view[start:]
-            if await self._stream.receive_into(view, deadline) < len(view):
-                raise self._cut_short("body")
+        return view[start:]
+
+    async def _fill(self, view: memoryview, deadline: Deadline) -> None:
+        """Fill ``view`` with what comes."""
+        if await self._stream.receive_into(view, deadline) < len(view):
+            raise self._cut_short("body")
 
     async def _receive_more(self, deadline: Deadline) -> bool:
-        """Take in what has arrived; False at the end of the connection."""
-        piece = await self._stream.receive(deadline)
+        """Take in what comes; False at the end of the connection."""
+        return self._take_in(await self._stream.receive(deadline))
+
+    def _take_in(self, piece: bytes) -> bool:
+        """Take in what has arrived; False if that is nothing: the end of the connection."""
         if not piece:
             return False
         self.answering = True

@@ -101,41 +101,26 @@ class ConnectionPool:
             DeadlineExceeded: The deadline passed; also while waiting for a connection.
             InferError: What went wrong; see :meth:`Connection.exchange`.
         """
-        if self._bound is None:
-            return await self._try(request, deadline, max_body, landing, repeatable=repeatable)
-        await self._bound.take(partial(self._patience, deadline))
+        bound = self._bound
+        if bound is not None:
+            await bound.take(partial(self._patience, deadline))
         try:
-            return await self._try(request, deadline, max_body, landing, repeatable=repeatable)
+            connection = self._take_idle()
+            if connection is None:
+                connection = await self._connect(deadline)
+            else:
+                try:
+                    return await self._exchange(connection, request, deadline, max_body, landing)
+                except Unavailable:
+                    # An incomplete request is not acted on.
+                    safe = repeatable or not connection.request_sent
+                    if connection.answering or not safe:
+                        raise
+                connection = await self._connect_again(deadline)
+            return await self._exchange(connection, request, deadline, max_body, landing)
         finally:
-            self._bound.give()
-
-    async def _try(
-        self,
-        request: Sequence[Buffer],
-        deadline: Deadline,
-        max_body: int,
-        landing: Landing | None,
-        *,
-        repeatable: bool,
-    ) -> HTTPResponse:
-        sent_before = False
-        connection = self._take_idle()
-        if connection is not None:
-            try:
-                return await self._exchange(connection, request, deadline, max_body, landing)
-            except Unavailable:
-                # An incomplete request is not acted on.
-                safe = repeatable or not connection.request_sent
-                if connection.answering or not safe:
-                    raise
-                sent_before = True
-        try:
-            connection = await self._connect(deadline)
-        except InferError as error:
-            # What the server made of the piece that it got is its own affair.
-            error.unprocessed = error.unprocessed and not sent_before
-            raise
-        return await self._exchange(connection, request, deadline, max_body, landing)
+            if bound is not None:
+                bound.give()
 
     def close(self) -> None:
         """Close all connections; calls in flight fail. May be called more than once."""
@@ -206,6 +191,14 @@ class ConnectionPool:
                 return connection
         connection.close()
         raise self._closed_error()
+
+    async def _connect_again(self, deadline: Deadline) -> Connection:
+        try:
+            return await self._connect(deadline)
+        except InferError as error:
+            # What the server made of the piece that it got is its own affair.
+            error.unprocessed = False
+            raise
 
     def _put_back(self, connection: Connection) -> bool:
         """Keep the connection for the next call, if that is possible."""

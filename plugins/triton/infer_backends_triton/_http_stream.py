@@ -6,8 +6,9 @@ import contextlib
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
+from typing import Any
 
 from infer_backends.plugin import Deadline, DeadlineExceeded
 from infer_backends_triton._waiting import Waiting
@@ -39,27 +40,29 @@ class Stream:
         tls: Whether the bytes are encrypted.
     """
 
-    __slots__ = ("_low_water", "_ready", "_sock", "tls")
+    __slots__ = ("_gathers", "_low_water", "_ready", "_sock", "tls")
 
     def __init__(self, sock: socket.socket, waiting: Waiting) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._ready = waiting.on(sock)
         self.tls = isinstance(sock, ssl.SSLSocket)
+        self._gathers = not self.tls and hasattr(sock, "sendmsg")
         self._low_water = 1
 
-    async def send(self, pieces: Sequence[Buffer], deadline: Deadline) -> None:
+    # These two give the coroutine that waits: one of their own would be one more for every wait.
+
+    def send(self, pieces: Sequence[Buffer], deadline: Deadline) -> Coroutine[Any, Any, None]:
         """Send all of these, in order; views are of bytes, and none is empty."""
         if deadline.expired:
             raise TimeoutError
-        gather = not self.tls and hasattr(self._sock, "sendmsg")
-        sending = (_Gathering if gather else _Sending)(self._sock, pieces)
-        await self._ready.until(sending, partial(_time_left, deadline), writing=True)
+        sending = (_Gathering if self._gathers else _Sending)(self._sock, pieces)
+        return self._ready.until(sending, partial(_time_left, deadline), writing=True)
 
-    async def receive(self, deadline: Deadline) -> bytes:
+    def receive(self, deadline: Deadline) -> Coroutine[Any, Any, bytes]:
         """Some of what has arrived; empty at the end of the connection."""
         # What TLS has decrypted already shows at no socket.
-        return await self._ready.until(
+        return self._ready.until(
             partial(self._sock.recv, _PIECE), partial(_time_left, deadline), at_once=self.tls
         )
 

@@ -26,14 +26,14 @@ LONGEST_WAIT = 3600.0
 class Readiness(Protocol):
     """Waits for one non-blocking socket."""
 
-    async def until(
+    def until(
         self,
         attempt: Callable[[], Result],
         patience: Patience,
         *,
         writing: bool = False,
         at_once: bool = True,
-    ) -> Result:
+    ) -> Coroutine[Any, Any, Result]:
         """What an attempt returns that does not raise ``BlockingIOError``.
 
         Args:
