@@ -144,7 +144,8 @@ class AsyncModel:
         self._semantics.require_one_response()
         token = self._calls.enter()
         try:
-            response = await _fitting.ask(IN_LOOP, backend or self._backend, request)
+            asked = self._backend if backend is None else backend
+            response = await _fitting.ask(IN_LOOP, asked, request)
         except Exception as exc:
             failure = self._semantics.failure(exc)
             if failure is exc:

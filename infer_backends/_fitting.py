@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from infer_backends._backend import (
 )
 from infer_backends._classes import classify
 from infer_backends._errors import UnsupportedOperation
+from infer_backends._request_options import RequestOptions
 from infer_backends._ways import Responses, Way
 
 #: What changes nothing of the answer: a backend that cannot do it may be asked without.
@@ -64,15 +66,20 @@ def with_advice(text: str, backend: object, ability: str) -> str:
     return f"{text}: {advice}" if advice else text
 
 
-async def ask(way: Way, backend: Backend, request: InferRequest) -> InferResponse:
+def ask(way: Way, backend: Backend, request: InferRequest) -> Coroutine[Any, Any, InferResponse]:
     """What a backend answers; what it cannot do of the request's options is done here, or left out.
 
     Raises:
         UnsupportedOperation: It cannot do what can be neither.
     """
-    options = request.options
-    if options is None:
-        return await way.ask(backend, request)
+    if request.options is None:
+        return way.ask(backend, request)
+    return _ask_fitted(way, backend, request, request.options)
+
+
+async def _ask_fitted(
+    way: Way, backend: Backend, request: InferRequest, options: RequestOptions
+) -> InferResponse:
     known = options_of(backend)
     response = await way.ask(backend, _fitted(request, backend, known))
     if options.top_k is not None and "top_k" not in known:

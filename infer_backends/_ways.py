@@ -22,7 +22,7 @@ Responses = AsyncGenerator[InferResponse, None]
 class Way(Protocol):
     """One way to ask, and to wait."""
 
-    async def ask(self, backend: Any, request: InferRequest) -> InferResponse:
+    def ask(self, backend: Any, request: InferRequest) -> Coroutine[Any, Any, InferResponse]:
         """What a backend answers."""
         ...
 

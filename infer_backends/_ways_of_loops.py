@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from infer_backends._backend import InferRequest, InferResponse
@@ -23,9 +23,10 @@ _GRACE = 0.1
 class InLoop:
     """The way of event loops, for backends that all can answer in one."""
 
-    async def ask(self, backend: Any, request: InferRequest) -> InferResponse:
+    def ask(self, backend: Any, request: InferRequest) -> Coroutine[Any, Any, InferResponse]:
         """What the backend answers, in the running loop."""
-        response: InferResponse = await backend.infer_async(request)
+        # No coroutine of its own: it would be one more that every call is resumed through.
+        response: Coroutine[Any, Any, InferResponse] = backend.infer_async(request)
         return response
 
     async def stream(self, backend: Any, request: InferRequest) -> Responses:
