@@ -81,6 +81,12 @@ class Failures:
                     f"{url} answered with {found.group(1)} bytes; expected {limit} or fewer: raise "
                     "max_response_bytes, up to 2 GiB, or use http://"
                 )
+            # No message of ours is larger than what servers take.
+            if details == "Decompressed message larger than max":
+                return ProtocolError(
+                    f"{url} answered with what becomes more than {limit} bytes when it is "
+                    "decompressed: raise max_response_bytes, up to 2 GiB, or use http://"
+                )
         if code == "UNAVAILABLE" and _NOT_REACHED.match(details):
             error = grpc_error(code, details, url=url, secrets=secrets)
             text = clean(details, secrets)
