@@ -65,6 +65,7 @@ from infer_backends._events import (
     TransitionEvent,
 )
 from infer_backends._hookspecs import API_VERSION, hookimpl
+from infer_backends._labels import with_labels
 from infer_backends._member_state import MemberState
 from infer_backends._options import OpenOptions, Option
 from infer_backends._request_options import RequestOptions, SequenceStep
@@ -140,4 +141,5 @@ __all__ = [
     "UnknownScheme",
     "UnsupportedOperation",
     "hookimpl",
+    "with_labels",
 ]

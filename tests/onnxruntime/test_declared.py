@@ -42,6 +42,13 @@ def told(path: Path, deadline: Deadline | None = None, **options: Any) -> ModelM
     return plugin.infer_backends_metadata(ModelURL(scheme="onnx", path=str(path)), given)
 
 
+def labelled() -> onnx.ModelProto:
+    """The file says which classes there are."""
+    model = models.identity()
+    helper.set_model_props(model, {"names": "{0: 'cat', 1: 'dog'}"})
+    return model
+
+
 def sparse_weight() -> onnx.ModelProto:
     """``y`` is x + ``b``, listed as an input, whose value in the file is sparse."""
     model = models.overridable()
@@ -85,6 +92,7 @@ TOLD: dict[str, Callable[[], onnx.ModelProto]] = {
         sparse_weight,
         noted,
         inferred,
+        labelled,
     )
 }
 TOLD |= {name: partial(models.identity, element) for name, element in models.ELEMENTS.items()}

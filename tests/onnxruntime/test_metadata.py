@@ -38,6 +38,17 @@ def test_notes_in_the_file_are_parameters(open_backend: OpenBackend) -> None:
     assert open_backend(model).metadata.parameters == {"author": "Ada", "classes": "['é']"}
 
 
+@pytest.mark.parametrize(
+    "notes", [{"labels": '["a", "b"]'}, {"labels.y": '["a", "b"]'}, {"names": "{0: 'a', 1: 'b'}"}]
+)
+def test_labels_are_among_the_notes_in_the_file(
+    open_backend: OpenBackend, notes: dict[str, str]
+) -> None:
+    model = models.identity()
+    helper.set_model_props(model, notes)
+    assert open_backend(model).metadata.outputs[0].labels == ("a", "b")
+
+
 def test_a_file_without_a_version_has_none(open_backend: OpenBackend) -> None:
     backend = open_backend(models.identity())
     assert backend.metadata.versions == ()

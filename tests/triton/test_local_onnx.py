@@ -16,10 +16,18 @@ import tritonclient.grpc as triton_grpc
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
 
-from infer_backends.plugin import DataType, InvalidInput, TensorSpec, UnsupportedOperation
+from infer_backends.plugin import (
+    DataType,
+    InvalidInput,
+    RequestOptions,
+    TensorSpec,
+    UnsupportedOperation,
+)
 from infer_backends_triton._local import LocalTriton
 from infer_backends_triton._serve.environment import find_environment
 from infer_backends_triton._serve.wrapper import Signature, read_signatures, render_config
+from tests.triton.endpoints import opened_at
+from tests.triton.grpc_fakes import a_request
 
 VALUES = {
     "BOOL": (TensorProto.BOOL, [[True, False], [False, True]]),
@@ -60,6 +68,18 @@ def save_identity(path: Path, kind: int, shape: Sequence[int | str]) -> Path:
     return save(path, [node], [tensor("x", kind, shape)], [tensor("y", kind, shape)])
 
 
+def save_labelled(path: Path) -> Path:
+    """``p`` is x, and has labels; ``q`` is x, and has labels that a file of lines cannot hold."""
+    nodes = [helper.make_node("Identity", ["x"], [name]) for name in ("p", "q")]
+    outputs = [tensor(name, TensorProto.FLOAT, [3]) for name in ("p", "q")]
+    save(path, nodes, [tensor("x", TensorProto.FLOAT, [3])], outputs)
+    model = onnx.load(path)
+    notes = {"labels.p": '["cat", "Hündin", "\\""]', "labels.q": '["a\\nb"]', "author": "Ada"}
+    helper.set_model_props(model, notes)
+    onnx.save_model(model, path)
+    return path
+
+
 def save_linear(path: Path, **options: Any) -> Path:
     """``logits = features @ w``, ``label = argmax(logits)``; the outputs in another order."""
     weights = np.random.default_rng(0).standard_normal((64, 10)).astype(np.float32)
@@ -89,6 +109,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found["bytes"] = save_identity(folder / "bytes.onnx", TensorProto.STRING, ["rows", 2])
     found["scalar"] = save_identity(folder / "scalar.onnx", TensorProto.FLOAT, [])
     found["scalar_text"] = save_identity(folder / "scalar_text.onnx", TensorProto.STRING, [])
+    found["labelled"] = save_labelled(folder / "labelled.onnx")
     found["linear"] = save_linear(folder / "linear.onnx")
     external = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
     found["external"] = save_linear(folder / "external.onnx", **external)
@@ -101,13 +122,33 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def client(
-    files: dict[str, Path], triton_environment: Path
-) -> Iterator[triton_grpc.InferenceServerClient]:
-    with LocalTriton(files, environment=triton_environment, startup_timeout=120) as server:
-        connection = triton_grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}")
-        yield connection
-        connection.close()
+def server(files: dict[str, Path], triton_environment: Path) -> Iterator[LocalTriton]:
+    with LocalTriton(files, environment=triton_environment, startup_timeout=120) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: LocalTriton) -> Iterator[triton_grpc.InferenceServerClient]:
+    connection = triton_grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}")
+    yield connection
+    connection.close()
+
+
+def test_labels_in_the_file_are_the_clients_and_the_servers(
+    server: LocalTriton, protocol: str
+) -> None:
+    url = server.http_url if protocol == "http" else server.grpc_url
+    with opened_at(f"{url}/labelled") as backend:
+        assert [spec.labels for spec in backend.metadata.outputs] == [
+            ("cat", "Hündin", '"'),
+            ("a\nb",),
+        ]
+        assert backend.metadata.parameters.keys() == {"labels.p", "labels.q"}
+        request = a_request(inputs={"x": np.array([1, 3, 2], np.float32)})
+        request.options = RequestOptions(top_k=2)
+        outputs = backend.infer(request).outputs
+    assert outputs["p"].tolist() == ["3.000000:1:Hündin".encode(), b'2.000000:2:"']
+    assert outputs["q"].tolist() == [b"3.000000:1", b"2.000000:2"]
 
 
 def infer(

@@ -45,6 +45,14 @@ def test_all_that_is_said_is_read() -> None:
     assert metadata.parameters == {"author": "me"}
 
 
+def test_labels_are_among_the_parameters_of_the_configuration() -> None:
+    labels = {"parameters": {"labels.label": {"string_value": '["cat", "dog"]'}}}
+    assert read_metadata(MODEL, CONFIG | labels).outputs[0].labels == ("cat", "dog")
+    assert read_metadata(MODEL, CONFIG | labels).inputs[0].labels is None
+    broken = {"parameters": {"labels": {"string_value": "cat"}}}
+    assert read_metadata(MODEL, CONFIG | broken).outputs[0].labels is None
+
+
 def test_integers_may_be_strings_as_protobuf_writes_them() -> None:
     model = MODEL | {"inputs": [{"name": "image", "datatype": "FP32", "shape": ["-1", "64"]}]}
     metadata = read_metadata(model, {"max_batch_size": "4"})

@@ -13,6 +13,7 @@ from infer_backends.plugin import (
     ProtocolError,
     TensorSpec,
     UnsupportedOperation,
+    with_labels,
 )
 from infer_backends_onnxruntime._cuda import why_not
 from infer_backends_onnxruntime._errors import unsupported_tensor
@@ -59,7 +60,7 @@ def declared_metadata(spec: SessionSpec) -> ModelMetadata | None:
         versions=() if model.version in {0, _NO_VERSION} else (str(model.version),),
         platform=_EITHER if spec.device.kind == "auto" else spec.device.provider,
         inputs=inputs,
-        outputs=outputs,
+        outputs=with_labels(outputs, model.notes),
         parameters=model.notes,
     )
 
@@ -98,7 +99,7 @@ def read_metadata(session: Any, spec: SessionSpec) -> ModelMetadata:
         versions=() if version in {0, _NO_VERSION} else (str(version),),
         platform=session.get_providers()[0],
         inputs=inputs,
-        outputs=outputs,
+        outputs=with_labels(outputs, notes),
         parameters=notes,
     )
 

@@ -16,6 +16,7 @@ from infer_backends.plugin import (
     ProtocolError,
     TensorSpec,
     UnsupportedOperation,
+    with_labels,
 )
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
@@ -47,15 +48,16 @@ def read_metadata(model: Mapping[str, Any], config: Mapping[str, Any] | None) ->
     if not outputs:
         raise _undescribed(_text(model, "name", required=True))
     max_batch_size = _integer(config.get("max_batch_size") or 0, "max_batch_size")
+    parameters = _read_parameters(config)
     return ModelMetadata(
         name=_text(model, "name", required=True),
         versions=tuple(_list(model, "versions", _is_text)),
         platform=_text(model, "platform") or _text(config, "backend") or _text(config, "platform"),
         inputs=inputs,
-        outputs=outputs,
+        outputs=with_labels(outputs, parameters),
         max_batch_size=max(max_batch_size, 0),
         decoupled=policy.get("decoupled") is True,
-        parameters=_read_parameters(config),
+        parameters=parameters,
     )
 
 

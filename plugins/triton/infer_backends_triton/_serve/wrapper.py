@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from infer_backends.plugin import (
     MissingDependency,
     TensorSpec,
     UnsupportedOperation,
+    with_labels,
 )
 from infer_backends_triton._serve.environment import PROGRAMS, Environment
 
+_LABEL_FILE = "labels_{}.txt"
 _DATATYPES = {
     "tensor(bool)": DataType.BOOL,
     "tensor(uint8)": DataType.UINT8,
@@ -37,7 +39,7 @@ _DATATYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The inputs and outputs of an ONNX file, in its order, with its shapes."""
+    """The inputs and outputs of an ONNX file, in its order, with its shapes and its labels."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -68,7 +70,9 @@ def _signature(path: Path, answer: Mapping[str, Any]) -> Signature:
         raise InvalidInput(f"onnxruntime cannot load {str(path)!r}: {answer['error']}")
     return Signature(
         tuple(_spec(path, "input", tensor) for tensor in answer["inputs"]),
-        tuple(_spec(path, "output", tensor) for tensor in answer["outputs"]),
+        with_labels(
+            tuple(_spec(path, "output", tensor) for tensor in answer["outputs"]), answer["notes"]
+        ),
     )
 
 
@@ -102,10 +106,16 @@ def write_model(folder: Path, name: str, path: Path, signature: Signature, threa
         json.dumps({"path": str(path), "threads": threads}), encoding="utf-8"
     )
     (folder / "config.pbtxt").write_text(render_config(name, signature), encoding="utf-8")
+    for number, labels in _label_files(signature).items():
+        text = "".join(f"{label}\n" for label in labels)
+        (folder / _LABEL_FILE.format(number)).write_text(text, encoding="utf-8")
 
 
 def render_config(name: str, signature: Signature) -> str:
     """The model configuration, in protobuf's text form.
+
+    Labels are there twice: in files, for the server's own classification, and as parameters, which
+    clients can read.
 
     ``max_batch_size`` is 0: the shapes are the file's own. Triton has no tensors of rank 0 (it
     refuses a ``reshape`` to ``[]`` without batching), so those have the shape ``[1]``.
@@ -116,19 +126,41 @@ def render_config(name: str, signature: Signature) -> str:
             'backend: "python"',
             "max_batch_size: 0",
             f"input {_render_tensors(signature.inputs)}",
-            f"output {_render_tensors(signature.outputs)}",
+            f"output {_render_tensors(signature.outputs, _label_files(signature))}",
+            *_render_labels(signature),
             "instance_group [ { kind: KIND_CPU count: 1 } ]",
             "",
         )
     )
 
 
-def _render_tensors(specs: Sequence[TensorSpec]) -> str:
+def _label_files(signature: Signature) -> dict[int, tuple[str, ...]]:
+    """The labels of the outputs that have a file of them, which has a line for each."""
+    return {
+        number: spec.labels
+        for number, spec in enumerate(signature.outputs)
+        if spec.labels and not any("\n" in label or "\r" in label for label in spec.labels)
+    }
+
+
+def _render_labels(signature: Signature) -> Iterator[str]:
+    for spec in signature.outputs:
+        if spec.labels:
+            key, text = f"labels.{spec.name}", json.dumps(spec.labels)
+            yield f"parameters {{ key: {_quote(key)} value {{ string_value: {_quote(text)} }} }}"
+
+
+def _render_tensors(specs: Sequence[TensorSpec], labelled: Container[int] = ()) -> str:
     lines = []
-    for spec in specs:
+    for number, spec in enumerate(specs):
         dtype = "STRING" if spec.dtype is DataType.BYTES else spec.dtype.value
         dims = list(spec.shape) or [1]
-        lines.append(f"  {{ name: {_quote(spec.name)} data_type: TYPE_{dtype} dims: {dims} }}")
+        file = (
+            f" label_filename: {_quote(_LABEL_FILE.format(number))}" if number in labelled else ""
+        )
+        lines.append(
+            f"  {{ name: {_quote(spec.name)} data_type: TYPE_{dtype} dims: {dims}{file} }}"
+        )
     return "[\n" + ",\n".join(lines) + "\n]"
 
 
