@@ -115,6 +115,20 @@ def _handler(
     )
 
 
+def _streaming(answer: Callable[[Any, grpc.ServicerContext], Iterator[Any]]) -> Any:
+    """What handles ModelStreamInfer: each of these answers to the first request, in its message."""
+
+    def handle(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        for response in answer(next(requests), context):
+            yield service_pb2.ModelStreamInferResponse(infer_response=response)
+
+    return grpc.stream_stream_rpc_method_handler(
+        handle,
+        request_deserializer=service_pb2.ModelInferRequest.FromString,
+        response_serializer=lambda response: response.SerializeToString(),
+    )
+
+
 @contextmanager
 def fake_server(
     infer: Answer = echo,
@@ -125,6 +139,7 @@ def fake_server(
     raw: bool = False,
     credentials: grpc.ServerCredentials | None = None,
     port: int = 0,
+    stream: Callable[[Any, grpc.ServicerContext], Iterator[Any]] | None = None,
 ) -> Iterator[FakeServer]:
     """A running server.
 
@@ -137,6 +152,7 @@ def fake_server(
         raw: Whether ``infer`` answers with bytes.
         credentials: For TLS.
         port: 0 takes a free one.
+        stream: The answers to ModelStreamInfer, each as to ModelInfer.
     """
     seen = FakeServer()
     described = _describe(inputs, outputs)
@@ -149,6 +165,8 @@ def fake_server(
         name: _handler(name, answer, seen, raw=raw and name == "ModelInfer")
         for name, answer in methods.items()
     }
+    if stream is not None:
+        handlers["ModelStreamInfer"] = _streaming(stream)
     with ThreadPoolExecutor(8) as pool:
         server = grpc.server(
             pool,

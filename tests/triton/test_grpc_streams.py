@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ from infer_backends.plugin import (
 )
 from infer_backends_triton._grpc_backend import GrpcBackend
 from infer_backends_triton._http import HTTPBackend
-from tests.triton.grpc_fakes import a_request, opened
+from tests.triton.grpc_fakes import a_request, echo, fake_server, opened
 from tests.triton.streams import (
     InLoop,
     Start,
@@ -139,6 +141,38 @@ def test_closing_a_stream_cancels_it_at_the_server(url: str, start: Start, tmp_p
         assert [token(response) for response in start(backend, asking(1))] == [0]
 
 
+@pytest.mark.parametrize("taken", [1, 3])
+def test_a_stream_that_is_about_to_end_is_not_cancelled(
+    url: str, start: Start, tmp_path: Path, taken: int
+) -> None:
+    mark = tmp_path / "mark"
+    threads = threading.active_count()
+    with opened(url) as backend:
+        stream = start(backend, asking(3, mark=mark))
+        assert [token(next(stream)) for _ in range(taken)] == list(range(taken))
+        stream.close()
+        assert told(mark) == "done"
+        eventually(lambda: threading.active_count() <= threads + 1)
+
+
+def test_a_model_that_sends_without_a_pause_is_cancelled_all_the_same(start: Start) -> None:
+    ended = threading.Event()
+
+    def flood(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        context.add_callback(ended.set)
+        while not ended.is_set():
+            yield echo(request, context)
+
+    with fake_server(stream=flood) as server, opened(server.url) as backend:
+        stream = start(backend, a_request())
+        assert next(stream).outputs["y"].tolist() == [1, 2]
+        begun = time.monotonic()
+        stream.close()
+        assert time.monotonic() - begun < 10
+        assert ended.wait(10)
+        eventually(lambda: not grpc_threads())
+
+
 def test_a_stream_that_nobody_refers_to_is_cancelled(url: str, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     with opened(url) as backend:
@@ -203,5 +237,5 @@ def test_an_alarm_rings_while_a_stream_waits(url: str, start: Start) -> None:
     request = asking(1, seconds=0.4)
     request.deadline = request.deadline.with_alarm(0.05, rung.set)
     with opened(url) as backend:
-        assert token(next(start(backend, request))) == 0
+        assert [token(response) for response in start(backend, request)] == [0]
     assert rung.is_set()

@@ -21,6 +21,7 @@ from infer_backends.plugin import (
     UnsupportedOperation,
 )
 from infer_backends_triton._grpc_alarms import Alarms
+from infer_backends_triton._grpc_ending import end_stream
 from infer_backends_triton._grpc_failures import (
     MENDED_BY_RECONNECTING,
     Failures,
@@ -218,7 +219,7 @@ class GrpcConnection:
                     )
                 except ValueError as exc:
                     raise self._failures.of_closing() from exc
-                with self._cancelling(call, generation):
+                with self._ending(call, generation):
                     while True:
                         self._require_own(generation)
                         answer = self._next(iter(call), deadline, headers, link)
@@ -256,13 +257,13 @@ class GrpcConnection:
             )
 
     @contextmanager
-    def _cancelling(self, call: Any, generation: int) -> Iterator[None]:
-        """Cancel a call at the end of the block, should it not have ended."""
+    def _ending(self, call: Any, generation: int) -> Iterator[None]:
+        """End a stream at the end of the block, should it not have ended."""
         try:
             yield
         finally:
             if generation == self._gate.generation:
-                call.cancel()
+                end_stream(call)
             else:
                 _of_the_parent.append(call)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from infer_backends.plugin import Deadline, DeadlineExceeded, InferError, UnsupportedOperation
 from infer_backends_triton._grpc_channel import LONGEST_CALL, SERVICE, Endpoint
+from infer_backends_triton._grpc_ending import LONGEST, LULL
 from infer_backends_triton._grpc_failures import MENDED_BY_RECONNECTING, require_descriptors
 from infer_backends_triton._grpc_fork import GATE
 from infer_backends_triton._grpc_runtime import grpc
@@ -119,9 +120,9 @@ class LoopChannel:
                         return
                     yield answer
             finally:
-                self._calls.discard(call)
                 if generation == GATE.generation:
-                    call.cancel()
+                    await _end_stream(call)
+                self._calls.discard(call)
         finally:
             GATE.leave(generation)
 
@@ -213,6 +214,27 @@ class LoopChannel:
             call.cancel()
         # What is not referred to any more is closed.
         self._forget_channel()
+
+
+async def _end_stream(call: Any) -> None:
+    """End a stream that its reader has left; see ``_grpc_ending.py``."""
+    if call.done():
+        return
+    loop = asyncio.get_running_loop()
+    limit = loop.time() + LONGEST
+    reading: asyncio.Future[Any] | None = None
+    try:
+        while loop.time() < limit:
+            reading = asyncio.ensure_future(call.read())
+            done, _ = await asyncio.wait({reading}, timeout=LULL)
+            if not done or reading.cancelled() or reading.exception() is not None:
+                break
+            if not isinstance(reading.result(), bytes):
+                break
+    finally:
+        call.cancel()
+        if reading is not None:
+            await asyncio.gather(reading, return_exceptions=True)
 
 
 class _Alarm:

@@ -57,7 +57,7 @@ class InferRequests:
         try:
             shapes = tuple([(name, array.shape) for name, array in inputs.items()])
             outputs = request.outputs or ()
-            top_k = ranks(request)
+            top_k = 0 if request.options is None else ranks(request)
             if top_k:
                 outputs = outputs or self._outputs
             parts: list[bytes | memoryview] = [self._header(shapes, outputs, top_k)]
