@@ -63,9 +63,9 @@ def url(triton_url: URL) -> str:
 def test_closing_the_model_ends_a_stream_that_waits(url: str, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     with opened(url) as backend, ThreadPoolExecutor(1) as pool:
-        stream = backend.stream(asking(2, seconds=2.0, mark=mark))
+        stream = backend.stream(asking(9, seconds=0.5, mark=mark))
+        next(stream)
         waiting = pool.submit(next, stream)
-        eventually(lambda: in_flight(backend))
         backend.close()
         with pytest.raises(ModelClosed):
             waiting.result(10)
