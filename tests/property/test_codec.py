@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -96,6 +97,10 @@ def test_any_json_is_a_tensor_or_a_protocol_error(
     try:
         array = from_json(value, dtype, shape, "y")
     except ProtocolError:
+        return
+    except UnsupportedOperation:
+        # Servers write it for NaN as well as for infinities.
+        assert "null" in json.dumps(value)
         return
     assert array.shape == shape
     assert array.dtype == dtype.numpy_dtype
