@@ -111,10 +111,12 @@ def test_without_a_model_the_first_of_the_repository_is_taken(
         assert model.metadata["inputs"][0] == {"name": "b", "datatype": "INT32", "shape": [-1, 4]}
 
 
-def test_without_a_model_one_output_comes_alone(triton: LocalTriton, protocol: Protocol) -> None:
+def test_without_a_model_one_output_comes_alone(
+    triton: LocalTriton, triton_repository: Path, protocol: Protocol
+) -> None:
     """Of several models the first that is ready is taken, and these are in order of name."""
     with TritonRemoteModel(base_url(triton, protocol)) as model:
-        assert model.endpoint == "add_sub"
+        assert model.endpoint == min(folder.name for folder in triton_repository.iterdir())
     index = _index([("off", "UNAVAILABLE"), ("m", "READY"), ("n", "READY")])
     with fake_server(answers={"RepositoryIndex": index}) as server:
         with TritonRemoteModel(f"grpc://127.0.0.1:{server.port}") as model:
