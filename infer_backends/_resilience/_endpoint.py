@@ -73,7 +73,7 @@ class Endpoint(Watched):
                 # It is the model that it was, and does not keep to what it says of itself.
                 self._likeness = None
         except BaseException as exc:
-            other = await self._learn(way, exc, permit, started, request.deadline)
+            other = await self._learn(way, exc, permit, started, request)
             if other is None:
                 raise
             raise other from exc
@@ -106,7 +106,7 @@ class Endpoint(Watched):
             held = held or self.breaker.free
             other = None
             if held is not None:
-                other = await self._learn(way, exc, held, started, request.deadline)
+                other = await self._learn(way, exc, held, started, request)
             if isinstance(other, PluginError):
                 raise other from exc
             raise
@@ -188,10 +188,11 @@ class Endpoint(Watched):
         return opened
 
     async def _learn(
-        self, way: Way, exc: BaseException, permit: Permit, started: float, deadline: Deadline
+        self, way: Way, exc: BaseException, permit: Permit, started: float, request: InferRequest
     ) -> InferError | None:
         """Take notice of how a call failed; the error to raise instead, if another says more."""
         other: InferError | None = None
+        deadline = request.deadline
         if isinstance(exc, Exception) and not isinstance(exc, InferError):
             self.breaker.abandoned(permit)
             # Only the type: a careless message could hold the URL's password.
@@ -211,10 +212,12 @@ class Endpoint(Watched):
                 self.breaker.abandoned(permit)
                 raise
         now = self._policy.clock()
-        # There was no time left for it; or it will be there in time for another call.
+        # There was no time left for it; or it will be there in time for another call; or the caller
+        # did not want to wait for others.
         early = isinstance(exc, DeadlineExceeded) and (
             (now - started < _HURRIED and deadline.expired)
             or (self.unopened and self.contact.loading)
+            or _left_the_queue(exc, request)
         )
         if isinstance(exc, InferError) and is_outage(exc) and not early:
             self._last_error = copy(exc)
@@ -261,3 +264,10 @@ class Endpoint(Watched):
             return
         if found:
             raise self._exclude(found)
+
+
+def _left_the_queue(exc: DeadlineExceeded, request: InferRequest) -> bool:
+    """Whether the server is only busy: the request waited there for as long as it was told to."""
+    options = request.options
+    limited = options is not None and options.queue_timeout is not None
+    return limited and exc.unprocessed and not request.deadline.expired

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infer_backends import InvalidInput, Model, UnsupportedOperation
+from infer_backends import (
+    DeadlineExceeded,
+    InvalidInput,
+    MemberState,
+    Model,
+    UnsupportedOperation,
+)
 from infer_backends._batching import Splitting
 from infer_backends.plugin import RequestOptions
 from tests.core.fakes import FakeBackend, metadata
@@ -125,3 +131,18 @@ def test_a_fallback_can_do_what_one_of_its_members_can() -> None:
     assert fallback.request_options == {"top_k", "priority"}
     with pytest.raises(UnsupportedOperation, match="no compression: ask able://h/m"):
         Model(fallback).infer({"x": X}, compression="gzip")
+
+
+def test_a_request_that_left_the_queue_is_answered_elsewhere_and_its_server_is_not_suspected() -> (
+    None
+):
+    first = Switch("fake://first/m", Able("queue_timeout"))
+    second = Switch("fake://second/m", FakeBackend(url="fake://second/m"))
+    model = Model(opened(first, second))
+    first.backend.error = DeadlineExceeded("waited in the queue", unprocessed=True)
+    result = model.infer({"x": X}, queue_timeout=0.01)
+    assert result.backend_url == "fake://second/m"
+    assert [member.state for member in model.status().members] == [MemberState.READY] * 2
+    assert model.status().members[0].failures == 0
+    model.infer({"x": X})
+    assert model.status().members[0].state is MemberState.SUSPECT
