@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Binder:
             InvalidInput: Wrong count, names, rank, dimensions or dtype.
         """
         if not kwargs:
-            bound = self._bind_exact(args)
+            bound = self.bind_exact(args)
             if bound is not None:
                 return bound
         elif args:
@@ -54,7 +55,12 @@ class Binder:
             return self.bind_mapping(self._by_position(args))
         return self.bind_mapping(kwargs)
 
-    def _bind_exact(self, args: Sequence[Any]) -> dict[str, Array] | None:
+    def of_rows(self, metadata: ModelMetadata) -> Binder:
+        """A binder of samples: of the same inputs without their first axis."""
+        rows = tuple(replace(spec, shape=spec.shape[1:]) for spec in metadata.inputs)
+        return Binder(replace(metadata, inputs=rows, max_batch_size=0), self._coerce)
+
+    def bind_exact(self, args: Sequence[Any]) -> dict[str, Array] | None:
         """The common call, in one pass: every input is there, and an array that fits as it is.
 
         None for any other call, wrong ones among them, which takes the longer way.

@@ -1,21 +1,39 @@
-"""Bulk work on samples: batches out of them, and results out of what answers a batch. Pure."""
+"""Bulk work on samples: what is asked for when, and results out of what answers a batch. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from copy import copy
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from operator import index as whole_number
+from typing import Any, Literal, Protocol, cast
 
-import numpy as np
-
-from infer_backends._backend import Array, InferRequest
-from infer_backends._errors import InferenceFailed, InferError, InvalidInput, ProtocolError
+from infer_backends._backend import InferRequest
+from infer_backends._batcher import Batch, Batcher
+from infer_backends._errors import (
+    InferenceFailed,
+    InferError,
+    InvalidInput,
+    ModelClosed,
+    ProtocolError,
+)
 from infer_backends._result import InferResult
 from infer_backends._semantics import Semantics
+from infer_backends._tensors import TensorSpec
 
 OnError = Literal["raise", "return"]
 Outcome = InferResult | InferError
+Outcomes = Sequence[Outcome]
+Ask = Callable[[InferRequest], Awaitable[Any]]
 
 #: Rows in a request to a model that takes any number of them, and says of none that it is best.
 ROWS = 32
@@ -35,6 +53,7 @@ class BulkOptions:
         on_error: What becomes of a sample that fails.
         timeout: The time for each request, in seconds; None for the model's own.
         outputs: The outputs wanted, checked; None for all.
+        whole: The outputs that have no batch axis.
     """
 
     batch_size: int
@@ -43,6 +62,7 @@ class BulkOptions:
     on_error: OnError
     timeout: float | None
     outputs: tuple[str, ...] | None
+    whole: frozenset[str]
 
     @classmethod
     def read(
@@ -60,26 +80,36 @@ class BulkOptions:
 
         Raises:
             InvalidInput: One of them is wrong.
+            ModelClosed: The model was closed.
         """
+        model.calls.require_open()
         model.require_one_response()
-        size = _count("batch_size", _best_size(model) if batch_size == "auto" else batch_size)
-        _count("concurrency", concurrency)
-        if on_error not in ("raise", "return"):
-            raise InvalidInput("on_error= is 'raise' or 'return'")
+        if batch_size == "auto":
+            size = _best_size(model)
+        else:
+            size = _count(batch_size, "batch_size= is 'auto' or a whole number, 1 or more")
         if size > 1 and not (model.metadata.max_batch_size or _any_rows(model)):
             raise InvalidInput(
                 f"batch_size={size}: the model {model.metadata.name!r} has no batch axis; leave "
                 "batch_size= out"
             )
+        at_once = _count(concurrency, "concurrency= is a whole number, 1 or more")
+        if on_error not in ("raise", "return"):
+            raise InvalidInput("on_error= is 'raise' or 'return'")
         model.deadline(timeout)
         names = model.outputs.select(outputs)
-        return cls(size, concurrency, ordered, on_error, timeout, names)
+        whole = frozenset() if model.metadata.max_batch_size else _whole(model.metadata.outputs)
+        return cls(size, at_once, bool(ordered), on_error, timeout, names, whole)
 
 
-def _count(name: str, number: object) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise InvalidInput(f"{name}= is a whole number, 1 or more")
-    return number
+def _count(number: Any, expected: str) -> int:
+    try:
+        count = 0 if isinstance(number, bool) else whole_number(number)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise InvalidInput(expected)
+    return count
 
 
 def _best_size(model: Semantics) -> int:
@@ -92,178 +122,166 @@ def _any_rows(model: Semantics) -> bool:
     return bool(model.metadata.inputs) and all(spec.shape[:1] == (-1,) for spec in specs)
 
 
-@dataclass(slots=True)
-class Batch:
-    """Samples that go in one request.
+def _whole(outputs: Iterable[TensorSpec]) -> frozenset[str]:
+    return frozenset(spec.name for spec in outputs if spec.shape[:1] not in ((-1,), (1,)))
 
-    Attributes:
-        indices: Their places among all samples.
-        inputs: Their arrays by name, one for each sample, with the batch axis if there is one.
-        rows: Whether there is a batch axis, so that results have none.
-        error: Why the only sample has no request; None otherwise.
+
+def require_samples(samples: object) -> None:
+    """Refuse what has no samples in it.
+
+    Raises:
+        InvalidInput: It cannot be gone through, or is more likely one sample.
+    """
+    try:
+        if isinstance(samples, (str, bytes, Mapping)):
+            raise TypeError
+        if not isinstance(samples, AsyncIterable):
+            iter(cast("Iterable[Any]", samples))
+    except TypeError:
+        raise InvalidInput(
+            f"expected an iterable of samples, got {type(samples).__name__}; pass [sample] if it "
+            "is one"
+        ) from None
+
+
+class Source:
+    """Batches of samples, until there are no more; what their iterable raises is for the end.
+
+    Args:
+        batcher: Puts them into batches.
+        samples: The samples.
     """
 
-    indices: list[int]
-    inputs: dict[str, list[Array]] = field(default_factory=dict)
-    rows: bool = True
-    error: InferError | None = None
+    def __init__(self, batcher: Batcher, samples: Iterable[Any]) -> None:
+        self._batcher = batcher
+        self._samples = iter(samples)
+        self._complete: deque[Batch] = deque()
+        self._ended = False
+        self._error: Exception | None = None
 
-    def request(self, model: Semantics, options: BulkOptions) -> InferRequest:
-        """The request of all of them."""
-        joined = {
-            name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-            for name, arrays in self.inputs.items()
-        }
-        return InferRequest(joined, options.outputs, model.deadline(options.timeout))
+    async def _read(self) -> bool:
+        """Take samples until a batch is complete; whether one is."""
+        return any(map(self._take, self._samples))
 
-    def alone(self) -> list[Batch]:
-        """Each sample in a batch of its own."""
-        return [
-            Batch([index], {name: [arrays[place]] for name, arrays in self.inputs.items()})
-            for place, index in enumerate(self.indices)
-        ]
+    def _take(self, sample: Any) -> bool:
+        """Take one sample; whether a batch is complete."""
+        complete = self._batcher.add(sample)
+        self._complete.extend(complete)
+        return bool(complete)
 
+    @property
+    def more(self) -> bool:
+        """Whether there may be more."""
+        return bool(self._complete) or not self._ended
 
-def batches(model: Semantics, options: BulkOptions, samples: Iterable[Any]) -> Iterator[Batch]:
-    """Batches of samples in their order: of those of one shape that follow each other."""
-    batcher = Batcher(model, options)
-    for sample in samples:
-        yield from batcher.add(sample)
-    yield from batcher.rest()
+    async def next(self) -> Batch | None:
+        """The next one; None if there is none after all."""
+        if not self._complete and not self._ended:
+            try:
+                complete = await self._read()
+            except Exception as exc:  # noqa: BLE001 - raised at the end
+                complete, self._error = False, exc
+            if not complete:
+                self._ended = True
+                self._complete.extend(self._batcher.rest())
+        return self._complete.popleft() if self._complete else None
 
-
-class Batcher:
-    """Puts samples into batches as they come."""
-
-    def __init__(self, model: Semantics, options: BulkOptions) -> None:
-        self._model = model
-        self._size = options.batch_size
-        self._count = 0
-        self._open: Batch | None = None
-        self._likeness: object = None
-
-    def add(self, sample: Any) -> list[Batch]:
-        """Take one sample; the batches that are complete now."""
-        index = self._count
-        self._count += 1
-        try:
-            bound, rows = _bind(self._model, sample)
-        except InferError as exc:
-            return [*self.rest(), Batch([index], error=exc)]
-        likeness = [(name, array.shape[1:]) for name, array in bound.items()]
-        complete = []
-        if self._open is None or not rows or likeness != self._likeness:
-            complete = self.rest()
-            self._open = Batch([], {name: [] for name in bound}, rows)
-            self._likeness = likeness
-        self._open.indices.append(index)
-        for name, array in bound.items():
-            self._open.inputs[name].append(array)
-        if not rows or len(self._open.indices) == self._size:
-            complete += self.rest()
-        return complete
-
-    def rest(self) -> list[Batch]:
-        """The batch that was not complete, if there is one."""
-        rest, self._open = self._open, None
-        return [] if rest is None else [rest]
+    def end(self) -> None:
+        """Raise what the iterable of samples raised, after the results of those before."""
+        if self._error is not None:
+            raise self._error
 
 
-def _bind(model: Semantics, sample: Any) -> tuple[dict[str, Array], bool]:
-    """The inputs of one sample, and whether a batch axis was put before it."""
-    given = _by_name(model, sample)
-    specs = {spec.name: spec for spec in model.metadata.inputs}
-    batching = model.metadata.max_batch_size > 0
-    rows = batching or _lacks_an_axis(model, given)
-    if not rows:
-        return model.binder.bind_mapping(given), False
+class Crew(Protocol):
+    """Who asks for batches, several at the same time. What has begun is in a list, in order."""
+
+    def begin(self, batch: Batch) -> Any:
+        """Ask for a batch as soon as somebody is free."""
+        ...
+
+    def ready(self, running: deque[Any]) -> bool:
+        """Whether what comes next has ended."""
+        ...
+
+    async def take(self, running: deque[Any]) -> list[Outcomes]:
+        """Take what comes next out of what has begun; wait for one at least."""
+        ...
+
+    async def close(self, running: deque[Any]) -> None:
+        """End all that has begun."""
+        ...
+
+
+async def work(source: Source, crew: Crew, options: BulkOptions) -> AsyncGenerator[Outcomes, None]:
+    """What became of the samples, batch by batch.
+
+    As many batches as are at work, and as many that are ready for them, are taken ahead. What is
+    there is given before more is taken.
+    """
+    running: deque[Any] = deque()
     try:
-        arrays = {
-            name: _as_array(value)[None] if name in specs else value
-            for name, value in given.items()
-        }
-    except ValueError as exc:
-        raise InvalidInput("a sample is a list of lists of different lengths") from exc
-    return model.binder.bind_mapping(arrays), True
+        while source.more or running:
+            room = source.more and len(running) < 2 * options.concurrency
+            if room and not (running and crew.ready(running)):
+                batch = await source.next()
+                if batch is not None:
+                    running.append(crew.begin(batch))
+                continue
+            for done in await crew.take(running):
+                yield done
+        source.end()
+    finally:
+        await crew.close(running)
 
 
-def _by_name(model: Semantics, sample: Any) -> Mapping[str, Any]:
-    if isinstance(sample, Mapping):
-        return sample
-    inputs = model.metadata.inputs
-    values = sample if isinstance(sample, tuple) and len(inputs) != 1 else (sample,)
-    required = sum(not spec.optional for spec in inputs)
-    if not required <= len(values) <= len(inputs):
-        raise InvalidInput(
-            f"expected a sample of {len(inputs)} inputs ({', '.join(map(str, inputs))}): a tuple "
-            f"in this order, or a mapping by name; got {len(values)}"
-        )
-    return {spec.name: value for spec, value in zip(inputs, values, strict=False)}
-
-
-def _lacks_an_axis(model: Semantics, given: Mapping[str, Any]) -> bool:
-    """Whether every input is one axis short, where the first may have any length, or is one."""
-    specs = {spec.name: spec for spec in model.metadata.inputs}
-    try:
-        return bool(given) and all(
-            specs[name].shape[:1] in ((-1,), (1,))
-            and _as_array(value).ndim == len(specs[name].shape) - 1
-            for name, value in given.items()
-        )
-    except (KeyError, ValueError):
-        # Binding says better what is wrong.
-        return False
-
-
-def _as_array(value: Any) -> Array:
-    array: Array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    return array
-
-
-Ask = Callable[[InferRequest], Awaitable[Any]]
-
-
-async def outcomes(ask: Ask, model: Semantics, options: BulkOptions, batch: Batch) -> list[Outcome]:
+async def outcomes(ask: Ask, model: Semantics, options: BulkOptions, batch: Batch) -> Outcomes:
     """What became of each sample of a batch, in order.
 
-    If the model refuses the batch, each of its samples is asked for alone, to find the culprit.
+    If the model refuses the batch, each half of it is asked for alone, to find the culprit.
     """
     if batch.error is not None:
-        return [_of_sample(batch.error, batch.indices[0])]
+        return [_of_sample(batch.error, batch.first)]
     try:
-        request = batch.request(model, options)
-        response = await ask(request)
-        whole = model.result(response, request)
-        return [_result(whole, batch, place) for place in range(len(batch.indices))]
+        request = InferRequest(batch.inputs, options.outputs, model.deadline(options.timeout))
+        whole = model.result(await ask(request), request)
+        return _results(whole, batch, options.whole)
     except InferError as exc:
-        if len(batch.indices) > 1 and isinstance(exc, _OF_SAMPLES):
-            alone = [await outcomes(ask, model, options, one) for one in batch.alone()]
-            return [outcome for one in alone for outcome in one]
-        return [_of_sample(exc, index) for index in batch.indices]
+        if batch.count > 1 and isinstance(exc, _OF_SAMPLES):
+            first, second = batch.halves()
+            return [
+                *await outcomes(ask, model, options, first),
+                *await outcomes(ask, model, options, second),
+            ]
+        return [_of_sample(exc, batch.first + place) for place in range(batch.count)]
 
 
-def _result(whole: InferResult, batch: Batch, place: int) -> InferResult:
-    index = batch.indices[place]
+def _results(whole: InferResult, batch: Batch, without_rows: frozenset[str]) -> list[InferResult]:
     if not batch.rows:
-        whole.sample_index = index
-        return whole
-    outputs = {}
-    for name, array in whole.items():
-        if array.shape[:1] != (len(batch.indices),):
-            raise ProtocolError(
-                f"output {name!r}: a batch of {len(batch.indices)} samples was answered by an "
-                f"array of shape {array.shape}; the model does not keep one output row for each "
-                "input row, so call it with single samples: batch_size=1"
-            )
-        # A view would keep the memory of the whole batch.
-        outputs[name] = array[place : place + 1].reshape(array.shape[1:]).copy()
-    return InferResult(
-        outputs,
-        backend_url=whole.backend_url,
-        attempts=whole.attempts,
-        model_version=whole.model_version,
-        parameters=whole.parameters,
-        sample_index=index,
+        whole.sample_index = batch.first
+        return [whole]
+    split = [(name, array, name not in without_rows) for name, array in whole.items()]
+    for name, array, rows in split:
+        if rows and array.shape[:1] != (batch.count,):
+            raise ProtocolError(_no_rows(name, array.shape, batch.count))
+    return [
+        InferResult(
+            # Views would keep the memory of the whole batch.
+            {name: array[place, ...].copy() if rows else array for name, array, rows in split},
+            backend_url=whole.backend_url,
+            attempts=whole.attempts,
+            model_version=whole.model_version,
+            parameters=whole.parameters,
+            sample_index=batch.first + place,
+        )
+        for place in range(batch.count)
+    ]
+
+
+def _no_rows(name: str, shape: tuple[int, ...], count: int) -> str:
+    return (
+        f"output {name!r}: a batch of {count} sample{'s' if count > 1 else ''} was answered by an "
+        f"array of shape {shape}; the model does not keep one output row for each input row, so "
+        "give it samples with a batch axis, x[None]"
     )
 
 
@@ -277,7 +295,9 @@ def _of_sample(error: InferError, index: int) -> InferError:
 
 
 def given_back(outcome: Outcome, options: BulkOptions) -> Outcome:
-    """An outcome as the caller wants it."""
-    if isinstance(outcome, InferError) and options.on_error == "raise":
+    """An outcome as the caller wants it; that the model was closed is no sample's fault."""
+    if isinstance(outcome, InferError) and (
+        options.on_error == "raise" or isinstance(outcome, ModelClosed)
+    ):
         raise outcome
     return outcome

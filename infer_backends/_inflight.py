@@ -49,8 +49,17 @@ class InFlight:
         inside.append(None)
         if self.closed:
             self.leave(inside)
-            raise ModelClosed(f"the {self._of} is closed: open it again")
+            self.require_open()
         return inside
+
+    def require_open(self) -> None:
+        """Refuse what would call, or have others call, later.
+
+        Raises:
+            ModelClosed: The gate is closed.
+        """
+        if self.closed:
+            raise ModelClosed(f"the {self._of} is closed: open it again")
 
     def leave(self, inside: list[None]) -> None:
         """End a call, where it began: in a child that was forked meanwhile, it is not counted."""

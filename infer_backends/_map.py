@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 from infer_backends._backend import InferRequest, InferResponse
-from infer_backends._bulk import Batch, BulkOptions, Outcome, batches, given_back, outcomes
-from infer_backends._progress import progress_of
+from infer_backends._batcher import Batch, Batcher
+from infer_backends._bulk import (
+    BulkOptions,
+    Outcome,
+    Outcomes,
+    Source,
+    given_back,
+    outcomes,
+    require_samples,
+    work,
+)
+from infer_backends._errors import UnsupportedOperation
+from infer_backends._progress import Advance, progress_of
 from infer_backends._semantics import Semantics
 from infer_backends._threads import Threads
-from infer_backends._ways import run
+from infer_backends._ways import iterate, run
+
+Ask = Callable[[InferRequest], InferResponse]
 
 
 def map_samples(
-    model: Semantics,
-    ask: Callable[[InferRequest], InferResponse],
-    samples: Iterable[Any],
-    *,
-    progress: bool,
-    **given: Any,
+    model: Semantics, ask: Ask, samples: Iterable[Any], *, progress: bool, **given: Any
 ) -> Iterator[Outcome]:
     """The outcomes of samples; see :meth:`Model.map`.
 
@@ -29,80 +39,67 @@ def map_samples(
         InvalidInput: An option is wrong; nothing was sent.
     """
     options = BulkOptions.read(model, **given)
+    require_samples(samples)
     watch = progress_of(samples, wanted=progress)
-    return _work(model, ask, samples, options, watch)
+    return _each(model, ask, samples, options, watch)
 
 
-def _work(
+def _each(
     model: Semantics,
-    ask: Callable[[InferRequest], InferResponse],
+    ask: Ask,
     samples: Iterable[Any],
     options: BulkOptions,
-    watch: Any,
+    watch: AbstractContextManager[Advance],
 ) -> Iterator[Outcome]:
-    async def ask_here(request: InferRequest) -> InferResponse:
-        return ask(request)
-
-    def answer(batch: Batch) -> list[Outcome]:
-        return run(outcomes(ask_here, model, options, batch))
-
-    threads = Threads("map", options.concurrency)
-    source = _Source(batches(model, options, samples))
-    running: deque[Future[list[Outcome]]] = deque()
-    try:
-        with watch as advance:
-            while source.more or running:
-                # As many as are at work, and as many that are ready for them.
-                while source.more and len(running) < 2 * options.concurrency:
-                    batch = source.next()
-                    if batch is not None:
-                        running.append(threads.begin(answer, batch))
-                for done in _done(running, ordered=options.ordered):
-                    for outcome in done.result():
-                        advance()
-                        yield given_back(outcome, options)
-            source.end()
-    finally:
-        threads.close()
-        wait(running)
+    source = Source(Batcher(model, options.batch_size), samples)
+    crew = _Crew(model, ask, options)
+    with watch as advance, closing(iterate(work(source, crew, options))) as batches:
+        for batch in batches:
+            for outcome in batch:
+                advance()
+                yield given_back(outcome, options)
 
 
-def _done(running: deque[Future[list[Outcome]]], *, ordered: bool) -> list[Future[list[Outcome]]]:
-    """Take those out whose outcomes come next; wait for at least one."""
-    if not running:
-        return []
-    if ordered:
-        return [running.popleft()]
-    done = wait(running, return_when=FIRST_COMPLETED).done
-    for future in done:
-        running.remove(future)
-    return list(done)
+class _Crew:
+    """Threads."""
 
+    def __init__(self, model: Semantics, ask: Ask, options: BulkOptions) -> None:
+        async def ask_here(request: InferRequest) -> InferResponse:
+            return ask(request)
 
-class _Source:
-    """Batches, until there are no more; what their iterable raises is kept for the end.
+        self._ask = ask_here
+        self._model = model
+        self._options = options
+        self._threads = Threads("map", options.concurrency)
+        self._process = os.getpid()
 
-    Attributes:
-        more: Whether there may be more.
-    """
+    def begin(self, batch: Batch) -> Future[Outcomes]:
+        self._require_own_process()
+        return self._threads.begin(self._answer, batch)
 
-    def __init__(self, items: Iterator[Batch]) -> None:
-        self._items = items
-        self._error: Exception | None = None
-        self.more = True
+    def _answer(self, batch: Batch) -> Outcomes:
+        return run(outcomes(self._ask, self._model, self._options, batch))
 
-    def next(self) -> Batch | None:
-        """The next one."""
-        try:
-            return next(self._items)
-        except StopIteration:
-            self.more = False
-        except Exception as exc:  # noqa: BLE001 - raised at the end
-            self.more = False
-            self._error = exc
-        return None
+    def ready(self, running: deque[Future[Outcomes]]) -> bool:
+        if self._options.ordered:
+            return running[0].done()
+        return any(future.done() for future in running)
 
-    def end(self) -> None:
-        """Raise what the iterable of samples raised, after the results of those before."""
-        if self._error is not None:
-            raise self._error
+    async def take(self, running: deque[Future[Outcomes]]) -> list[Outcomes]:
+        self._require_own_process()
+        if self._options.ordered:
+            return [running.popleft().result()]
+        done = wait(running, return_when=FIRST_COMPLETED).done
+        for future in done:
+            running.remove(future)
+        return [future.result() for future in done]
+
+    async def close(self, running: deque[Future[Outcomes]]) -> None:  # noqa: ARG002 - threads know
+        self._threads.close(wait=True)
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._process:
+            raise UnsupportedOperation(
+                "the process that began this iteration has the threads that do the work: call "
+                "model.map again in the forked child"
+            )

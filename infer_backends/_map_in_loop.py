@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-)
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, aclosing
 from typing import Any
 
 from infer_backends._backend import InferRequest, InferResponse
-from infer_backends._bulk import Batch, Batcher, BulkOptions, Outcome, given_back, outcomes
-from infer_backends._progress import progress_of
+from infer_backends._batcher import Batch, Batcher
+from infer_backends._bulk import (
+    BulkOptions,
+    Outcome,
+    Outcomes,
+    Source,
+    given_back,
+    outcomes,
+    require_samples,
+    work,
+)
+from infer_backends._progress import Advance, progress_of
 from infer_backends._semantics import Semantics
 
 Samples = Iterable[Any] | AsyncIterable[Any]
@@ -30,92 +36,77 @@ def map_samples(
         InvalidInput: An option is wrong; nothing was sent.
     """
     options = BulkOptions.read(model, **given)
+    require_samples(samples)
     watch = progress_of(samples, wanted=progress)
-    return _work(model, ask, samples, options, watch)
+    return _each(model, ask, samples, options, watch)
 
 
-async def _work(
-    model: Semantics, ask: Ask, samples: Samples, options: BulkOptions, watch: Any
+async def _each(
+    model: Semantics,
+    ask: Ask,
+    samples: Samples,
+    options: BulkOptions,
+    watch: AbstractContextManager[Advance],
 ) -> AsyncIterator[Outcome]:
-    slots = asyncio.Semaphore(options.concurrency)
+    source = _source(Batcher(model, options.batch_size), samples)
+    crew = _Crew(model, ask, options)
+    with watch as advance:
+        async with aclosing(work(source, crew, options)) as batches:
+            async for batch in batches:
+                for outcome in batch:
+                    advance()
+                    yield given_back(outcome, options)
 
-    async def answer(batch: Batch) -> list[Outcome]:
-        async with slots:
-            return await outcomes(ask, model, options, batch)
 
-    source = _Source(_batches(model, options, samples))
-    running: list[asyncio.Future[list[Outcome]]] = []
-    try:
-        with watch as advance:
-            while source.more or running:
-                while source.more and len(running) < 2 * options.concurrency:
-                    batch = await source.next()
-                    if batch is not None:
-                        running.append(asyncio.ensure_future(answer(batch)))
-                for done in await _done(running, ordered=options.ordered):
-                    for outcome in done.result():
-                        advance()
-                        yield given_back(outcome, options)
-            source.end()
-    finally:
+def _source(batcher: Batcher, samples: Samples) -> Source:
+    if isinstance(samples, AsyncIterable):
+        return _AsyncSource(batcher, samples)
+    return Source(batcher, samples)
+
+
+class _AsyncSource(Source):
+    """Batches of what comes in the event loop."""
+
+    def __init__(self, batcher: Batcher, samples: AsyncIterable[Any]) -> None:
+        super().__init__(batcher, ())
+        self._coming = aiter(samples)
+
+    async def _read(self) -> bool:
+        async for sample in self._coming:
+            if self._take(sample):
+                return True
+        return False
+
+
+class _Crew:
+    """Tasks."""
+
+    def __init__(self, model: Semantics, ask: Ask, options: BulkOptions) -> None:
+        self._model = model
+        self._ask = ask
+        self._options = options
+        self._slots = asyncio.Semaphore(options.concurrency)
+
+    def begin(self, batch: Batch) -> asyncio.Task[Outcomes]:
+        return asyncio.ensure_future(self._answer(batch))
+
+    async def _answer(self, batch: Batch) -> Outcomes:
+        async with self._slots:
+            return await outcomes(self._ask, self._model, self._options, batch)
+
+    def ready(self, running: deque[asyncio.Task[Outcomes]]) -> bool:
+        if self._options.ordered:
+            return running[0].done()
+        return any(task.done() for task in running)
+
+    async def take(self, running: deque[asyncio.Task[Outcomes]]) -> list[Outcomes]:
+        awaited = [running[0]] if self._options.ordered else running
+        done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            running.remove(task)
+        return [task.result() for task in done]
+
+    async def close(self, running: deque[asyncio.Task[Outcomes]]) -> None:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-
-
-async def _batches(
-    model: Semantics, options: BulkOptions, samples: Samples
-) -> AsyncIterator[Batch]:
-    batcher = Batcher(model, options)
-    async for sample in _each(samples):
-        for batch in batcher.add(sample):
-            yield batch
-    for batch in batcher.rest():
-        yield batch
-
-
-async def _each(samples: Samples) -> AsyncIterator[Any]:
-    if isinstance(samples, AsyncIterable):
-        async for sample in samples:
-            yield sample
-    else:
-        for sample in samples:
-            yield sample
-
-
-async def _done(
-    running: list[asyncio.Future[list[Outcome]]], *, ordered: bool
-) -> list[asyncio.Future[list[Outcome]]]:
-    """Take those out whose outcomes come next; wait for at least one."""
-    if not running:
-        return []
-    awaited = running[:1] if ordered else running
-    done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-    for future in done:
-        running.remove(future)
-    return list(done)
-
-
-class _Source:
-    """Batches, until there are no more; what their iterable raises is kept for the end."""
-
-    def __init__(self, items: AsyncIterator[Batch]) -> None:
-        self._items = items
-        self._error: Exception | None = None
-        self.more = True
-
-    async def next(self) -> Batch | None:
-        """The next one."""
-        try:
-            return await self._items.__anext__()
-        except StopAsyncIteration:
-            self.more = False
-        except Exception as exc:  # noqa: BLE001 - raised at the end
-            self.more = False
-            self._error = exc
-        return None
-
-    def end(self) -> None:
-        """Raise what the iterable of samples raised, after the results of those before."""
-        if self._error is not None:
-            raise self._error

@@ -178,6 +178,7 @@ class Model(Reopening):
             DeadlineExceeded: There was no room in time.
             ModelClosed: The model was closed.
         """
+        self._calls.require_open()
         self._semantics.require_one_response()
         request = self._semantics.request_of(args, kwargs)
         submissions = self._submissions
@@ -185,8 +186,9 @@ class Model(Reopening):
             # Imported where futures are used: importing the library has to stay cheap.
             from infer_backends._submissions import Submissions
 
-            # Of two threads that come here at once, one has one of its own for its first call.
-            submissions = self._submissions = Submissions()
+            # Of two threads that come here at once, both have what the first of them made.
+            made = self.__dict__.setdefault("_first_submissions", Submissions())
+            submissions = self._submissions = made
         return submissions.begin(self._answer, request)
 
     def _answer(self, request: InferRequest) -> Any:
@@ -394,8 +396,7 @@ class Model(Reopening):
             InvalidInput: ``timeout`` is no number; nothing was closed.
         """
         within = number_of_seconds(timeout)
-        if self._unopened:
-            self._discard()
+        if self._discard():
             return
         submissions = self._submissions
         if submissions is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -54,7 +55,9 @@ def _bar(total: int | None) -> Iterator[Advance]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    # Results may go to the standard output.
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    # Results may go to the standard output; what is printed there stays above the bar only where it
+    # is a terminal, too.
+    console, together = Console(stderr=True), bool(sys.stdout and sys.stdout.isatty())
+    with Progress(*columns, console=console, redirect_stdout=together) as progress:
         task = progress.add_task("samples", total=total)
         yield lambda: progress.advance(task)

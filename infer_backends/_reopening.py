@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from infer_backends._errors import ModelClosed, UnsupportedOperation
 
+#: The attributes that are set when a model is opened. What asks strangers whether they have some
+#: other one must not open it.
+_WHEN_OPEN = frozenset({"_backend", "_calls", "_semantics", "_submissions"})
+
 Reopen = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
@@ -30,29 +34,34 @@ class Reopening:
         """Whether it was unpickled, and not used yet."""
         return "_backend" not in self.__dict__
 
-    def _discard(self) -> None:
-        """Never open it."""
-        self.__dict__["_discarded"] = True
+    def _discard(self) -> bool:
+        """Never open it, unless it is open by now; whether there is nothing to close."""
+        if self._unopened:
+            self.__dict__["_discarded"] = True
+        return self._unopened
 
     if not TYPE_CHECKING:  # every name would be known
 
         def __getattr__(self, name: str) -> Any:
             """What is only there once it was opened."""
             opening = self.__dict__.get("_opening")
-            if opening is None or name.startswith("__"):
+            if opening is None or name not in _WHEN_OPEN:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             with opening:
                 if self._unopened:
                     self._open_again()
-            # As of any other object, from now on.
-            self.__dict__.pop("_opening", None)
-            return getattr(self, name)
+            return self.__dict__[name]
 
     def _open_again(self) -> None:
-        if "_discarded" in self.__dict__:
-            raise ModelClosed("the model is closed: open it again")
         function, args = self.__dict__["_reopen"]
-        self.__dict__.update(function(*args).__dict__)
+        if "_discarded" not in self.__dict__:
+            self.__dict__.update(function(*args).__dict__)
+        # Closing says so before it looks whether there is something to close, and opening looks
+        # after there is: so one of the two sees the other.
+        if "_discarded" in self.__dict__:
+            if not self._unopened:
+                self.close()  # type: ignore[attr-defined]  # what is reopened can be closed
+            raise ModelClosed("the model is closed: open it again")
 
 
 def _unpickle(kind: type[Reopening], reopen: Reopen) -> Any:

@@ -65,11 +65,16 @@ class Threads:
                 self._process = process
             return self._pool
 
-    def close(self) -> None:
-        """Begin nothing more: what waits for a thread is cancelled, what runs goes on."""
+    def close(self, *, cancel: bool = True, wait: bool = False) -> None:
+        """Begin nothing more; what runs goes on.
+
+        Args:
+            cancel: Whether to cancel what waits for a thread.
+            wait: Whether to wait until no thread is left.
+        """
         self._closed = True
         if self._pool is not None and self._process == os.getpid():
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown(wait=wait, cancel_futures=cancel)
 
 
 def _closed() -> ModelClosed:
