@@ -106,13 +106,7 @@ class _Open:
 
     def takes(self, bound: Mapping[str, Array]) -> bool:
         """Whether a sample has the same inputs, of the same shapes."""
-        shapes = self._shapes
-        if len(bound) != len(shapes):
-            return False
-        for name in bound:  # not by all(): this is done for every sample
-            if shapes.get(name) != bound[name].shape:
-                return False
-        return True
+        return {name: array.shape for name, array in bound.items()} == self._shapes
 
     def add(self, bound: Mapping[str, Array]) -> None:
         """Copy a sample into the next row."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterable,
     Awaitable,
     Callable,
@@ -212,26 +211,45 @@ class Crew(Protocol):
         ...
 
 
-async def work(source: Source, crew: Crew, options: BulkOptions) -> AsyncGenerator[Outcomes, None]:
-    """What became of the samples, batch by batch.
+class Work:
+    """What became of the samples, some batches at a time.
 
-    As many batches as are at work, and as many that are ready for them, are taken ahead. What is
-    there is given before more is taken.
+    As many batches as are at work, and as many that are ready for them, are taken ahead. When
+    enough are at work, what is there is given before more is taken.
+
+    Args:
+        source: The batches.
+        crew: Who asks for them.
+        options: How.
     """
-    running: deque[Any] = deque()
-    try:
-        while source.more or running:
-            room = source.more and len(running) < 2 * options.concurrency
-            if room and not (running and crew.ready(running)):
-                batch = await source.next()
-                if batch is not None:
-                    running.append(crew.begin(batch))
-                continue
-            for done in await crew.take(running):
-                yield done
+
+    def __init__(self, source: Source, crew: Crew, options: BulkOptions) -> None:
+        self._source = source
+        self._crew = crew
+        self._enough = options.concurrency
+        self._running: deque[Any] = deque()
+
+    async def next(self) -> list[Outcomes] | None:
+        """The outcomes of the batches that come next, at least of one; None at the end.
+
+        Raises:
+            Exception: What the iterable of samples raised.
+        """
+        source, crew, running = self._source, self._crew, self._running
+        while source.more and len(running) < 2 * self._enough:
+            if len(running) >= self._enough and crew.ready(running):
+                break
+            batch = await source.next()
+            if batch is not None:
+                running.append(crew.begin(batch))
+        if running:
+            return await crew.take(running)
         source.end()
-    finally:
-        await crew.close(running)
+        return None
+
+    async def close(self) -> None:
+        """End all that has begun."""
+        await self._crew.close(self._running)
 
 
 async def outcomes(ask: Ask, model: Semantics, options: BulkOptions, batch: Batch) -> Outcomes:

@@ -6,7 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any
 
 from infer_backends._backend import InferRequest, InferResponse
@@ -16,16 +17,16 @@ from infer_backends._bulk import (
     Outcome,
     Outcomes,
     Source,
+    Work,
     given_back,
     outcomes,
     require_samples,
-    work,
 )
 from infer_backends._errors import UnsupportedOperation
 from infer_backends._progress import Advance, progress_of
 from infer_backends._semantics import Semantics
 from infer_backends._threads import Threads
-from infer_backends._ways import iterate, run
+from infer_backends._ways import run
 
 Ask = Callable[[InferRequest], InferResponse]
 
@@ -51,13 +52,16 @@ def _each(
     options: BulkOptions,
     watch: AbstractContextManager[Advance],
 ) -> Iterator[Outcome]:
-    source = Source(Batcher(model, options.batch_size), samples)
-    crew = _Crew(model, ask, options)
-    with watch as advance, closing(iterate(work(source, crew, options))) as batches:
-        for batch in batches:
-            for outcome in batch:
-                advance()
-                yield given_back(outcome, options)
+    batches = Source(Batcher(model, options.batch_size), samples)
+    work = Work(batches, _Crew(model, ask, options), options)
+    with watch as advance:
+        try:
+            while (done := run(work.next())) is not None:
+                for outcome in chain.from_iterable(done):
+                    advance()
+                    yield given_back(outcome, options)
+        finally:
+            run(work.close())
 
 
 class _Crew:
@@ -89,7 +93,8 @@ class _Crew:
         self._require_own_process()
         if self._options.ordered:
             return [running.popleft().result()]
-        done = wait(running, return_when=FIRST_COMPLETED).done
+        ended = wait(running, return_when=FIRST_COMPLETED).done
+        done = [future for future in running if future in ended]
         for future in done:
             running.remove(future)
         return [future.result() for future in done]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any
 
 from infer_backends._backend import InferRequest, InferResponse
@@ -15,10 +16,10 @@ from infer_backends._bulk import (
     Outcome,
     Outcomes,
     Source,
+    Work,
     given_back,
     outcomes,
     require_samples,
-    work,
 )
 from infer_backends._progress import Advance, progress_of
 from infer_backends._semantics import Semantics
@@ -48,14 +49,16 @@ async def _each(
     options: BulkOptions,
     watch: AbstractContextManager[Advance],
 ) -> AsyncIterator[Outcome]:
-    source = _source(Batcher(model, options.batch_size), samples)
-    crew = _Crew(model, ask, options)
+    batches = _source(Batcher(model, options.batch_size), samples)
+    work = Work(batches, _Crew(model, ask, options), options)
     with watch as advance:
-        async with aclosing(work(source, crew, options)) as batches:
-            async for batch in batches:
-                for outcome in batch:
+        try:
+            while (done := await work.next()) is not None:
+                for outcome in chain.from_iterable(done):
                     advance()
                     yield given_back(outcome, options)
+        finally:
+            await work.close()
 
 
 def _source(batcher: Batcher, samples: Samples) -> Source:
@@ -101,7 +104,8 @@ class _Crew:
 
     async def take(self, running: deque[asyncio.Task[Outcomes]]) -> list[Outcomes]:
         awaited = [running[0]] if self._options.ordered else running
-        done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        done = [task for task in awaited if task in ended]
         for task in done:
             running.remove(task)
         return [task.result() for task in done]
