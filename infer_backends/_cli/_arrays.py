@@ -15,6 +15,8 @@ import numpy as np
 
 from infer_backends._backend import Array
 
+_JSON = "write a .json file instead"
+
 
 class BadFile(Exception):
     """A file does not hold what its name promises. The message says what is wrong with it."""
@@ -78,7 +80,8 @@ def write_npy(path: Path, name: str, array: Array) -> None:
         BadFile: The format cannot hold this array.
         OSError: The file cannot be written.
     """
-    stored = _storable(name, array)
+    require_storable({name: array})
+    stored = _storable(array)
     with path.open("wb") as file:
         np.lib.format.write_array(file, stored, allow_pickle=False)
 
@@ -90,21 +93,64 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
         BadFile: The format cannot hold one of these arrays.
         OSError: The file cannot be written.
     """
-    stored = {name: _storable(name, array) for name, array in arrays.items()}
+    require_storable(arrays)
+    stored = {name: _storable(array) for name, array in arrays.items()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, array in stored.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def _storable(name: str, array: Array) -> Array:
+def require_storable(arrays: Mapping[str, Array], *, advice: str = _JSON) -> None:
+    """Refuse strings that a file would change.
+
+    Args:
+        arrays: The arrays, by name.
+        advice: What to do instead.
+
+    Raises:
+        BadFile: Some end in NUL.
+    """
+    for name, array in arrays.items():
+        if array.dtype == object and any(
+            bytes(element).endswith(b"\0") for element in array.reshape(-1).tolist()
+        ):
+            raise BadFile(
+                f"output {name!r} has strings that end in NUL, which NumPy's files drop: {advice}"
+            )
+
+
+def pack_strings(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The same with two arrays for each of strings, which change none of them, nor pad any.
+
+    ``NAME.bytes`` has all of them, one after the other; ``NAME.lengths`` the length of each, in
+    the shape of the array.
+
+    Raises:
+        BadFile: There is an array of such a name.
+    """
+    packed: dict[str, Array] = {}
+    for name, array in arrays.items():
+        parts = {name: array} if array.dtype != object else _packed(name, array)
+        for part, value in parts.items():
+            if part in packed or (part != name and part in arrays):
+                raise BadFile(f"output {part!r} has the name of a part of another output")
+            packed[part] = value
+    return packed
+
+
+def _packed(name: str, array: Array) -> dict[str, Array]:
+    strings = [bytes(element) for element in array.reshape(-1).tolist()]
+    lengths = np.array([len(string) for string in strings], np.int64).reshape(array.shape)
+    return {
+        f"{name}.bytes": np.frombuffer(b"".join(strings), np.uint8),
+        f"{name}.lengths": lengths,
+    }
+
+
+def _storable(array: Array) -> Array:
     if array.dtype.name == "bfloat16":
         return array.astype(np.float32)
     if array.dtype != object:
         return array
-    if any(bytes(element).endswith(b"\0") for element in array.reshape(-1).tolist()):
-        raise BadFile(
-            f"output {name!r} has strings that end in NUL, which NumPy's files drop: "
-            "write a .json file instead"
-        )
     return array.astype(np.bytes_)

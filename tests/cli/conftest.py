@@ -32,10 +32,12 @@ def invoke() -> Invoke:
     return call
 
 
-def start(*arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
+def start(
+    *arguments: str | Path, program: str = PROGRAM[-1], **variables: str
+) -> subprocess.Popen[str]:
     """Run the command in a process of its own, with these environment variables besides ours."""
     return subprocess.Popen(
-        [*PROGRAM, *map(str, arguments)],
+        [*PROGRAM[:-1], program, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
