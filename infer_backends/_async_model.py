@@ -249,8 +249,10 @@ class AsyncModel:
     ) -> AsyncIterator[Any]:
         """Run the model on any number of samples, in batches, some of them at the same time.
 
-        Samples are taken as they are needed, and results given as they come, so neither need fit
-        in memory.
+        Samples are taken as they are needed, and copied; results are given as they come, so neither
+        need fit in memory. No more than ``2 * concurrency`` batches, and what completes one more,
+        are taken ahead. A batch that the model refuses is sent again in halves, down to the sample
+        that is to blame.
 
         Args:
             samples: What one call takes, without the batch axis, each: an array for a model with
@@ -274,6 +276,7 @@ class AsyncModel:
 
         Raises:
             InvalidInput: An argument is wrong.
+            ModelClosed: The model was closed, before or meanwhile.
             InferError: Why a sample has no result; the message begins with its index.
         """
         from infer_backends._map_in_loop import map_samples
