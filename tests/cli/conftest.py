@@ -14,6 +14,9 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper
 
 from infer_backends._cli._app import cli
+from tests.cli.map_files import fake, folder_of_samples
+
+__all__ = ["fake", "folder_of_samples"]
 
 PROGRAM = (sys.executable, "-c", "from infer_backends._cli import main; main()")
 

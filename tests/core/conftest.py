@@ -10,6 +10,8 @@ from typing import Protocol
 
 import pytest
 
+from tests.core.bulk import Mapped, by_tasks, by_threads
+
 
 class Install(Protocol):
     """Installs a distribution of one module, named by an entry point for each of the names."""
@@ -60,3 +62,10 @@ def install(site: Path) -> Install:
         importlib.invalidate_caches()
 
     return write
+
+
+@pytest.fixture(params=[by_threads, by_tasks], ids=["threads", "tasks"])
+def mapped(request: pytest.FixtureRequest) -> Mapped:
+    """Each of the two ways in turn."""
+    chosen: Mapped = request.param
+    return chosen

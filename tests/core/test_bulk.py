@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import aclosing, closing
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,111 +18,18 @@ from infer_backends import (
     InferError,
     InferResult,
     InvalidInput,
-    MissingDependency,
     Model,
     ModelClosed,
     ProtocolError,
     TensorSpec,
     Unavailable,
-    UnsupportedOperation,
 )
-from infer_backends._async_model import AsyncModel
-from infer_backends.plugin import Array, Backend, InferRequest, ModelMetadata
+from infer_backends.plugin import Array, InferRequest, ModelMetadata
+from tests.core.bulk import Mapped, rows, values
 from tests.core.fakes import FakeBackend, double, metadata
-from tests.core.running import in_loop
 
 FP32, BYTES = DataType.FP32, DataType.BYTES
 BATCHING = metadata(max_batch_size=4)
-
-
-class Mapped(Protocol):
-    """``mapped(backend, samples, **options)``: the outcomes, in a list; at most ``first`` of them.
-
-    What ends the iteration is raised, or put at the end of the list with ``caught=True``.
-    """
-
-    def __call__(
-        self,
-        backend: Backend,
-        samples: Any,
-        *,
-        first: int | None = None,
-        caught: bool = False,
-        timeout_of_model: float | None = None,
-        **options: Any,
-    ) -> list[Any]: ...
-
-
-def by_threads(
-    backend: Backend,
-    samples: Any,
-    *,
-    first: int | None = None,
-    caught: bool = False,
-    timeout_of_model: float | None = None,
-    **options: Any,
-) -> list[Any]:
-    model = Model(backend, timeout=timeout_of_model)
-    found: list[Any] = []
-    iterator: Any = model.map(samples, **options)
-    with closing(iterator):
-        try:
-            found.extend(itertools.islice(iterator, first))
-        except Exception as exc:
-            if not caught:
-                raise
-            found.append(exc)
-    left = [thread.name for thread in threading.enumerate() if "backends-map" in thread.name]
-    assert not left, f"threads are left: {left}"
-    return found
-
-
-def by_tasks(
-    backend: Backend,
-    samples: Any,
-    *,
-    first: int | None = None,
-    caught: bool = False,
-    timeout_of_model: float | None = None,
-    **options: Any,
-) -> list[Any]:
-    async def collect() -> list[Any]:
-        found: list[Any] = []
-        async with await _opened(backend, timeout_of_model) as model:
-            iterator: Any = model.map(samples, **options)
-            async with aclosing(iterator):
-                try:
-                    while first is None or len(found) < first:
-                        found.append(await anext(iterator))
-                except StopAsyncIteration:
-                    pass
-                except Exception as exc:
-                    if not caught:
-                        raise
-                    found.append(exc)
-        return found
-
-    return in_loop(collect())
-
-
-async def _opened(backend: Backend, timeout: float | None) -> AsyncModel:
-    return AsyncModel(backend, timeout=timeout)
-
-
-@pytest.fixture(params=[by_threads, by_tasks], ids=["threads", "tasks"])
-def mapped(request: pytest.FixtureRequest) -> Mapped:
-    """Each of the two ways in turn."""
-    chosen: Mapped = request.param
-    return chosen
-
-
-def rows(count: int, length: int = 3) -> Iterator[Array]:
-    for value in range(count):
-        yield np.full(length, value, np.float32)
-
-
-def values(results: Iterable[Any]) -> list[float]:
-    return [float(result["y"].reshape(-1)[0]) for result in results]
 
 
 def refusing(
@@ -408,74 +313,3 @@ def test_a_model_that_is_closed_meanwhile_ends_even_an_endless_iteration() -> No
     with pytest.raises(ModelClosed):
         for _ in iterator:
             pass
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_size": 0}, "batch_size= is 'auto' or a whole number"),
-        ({"batch_size": "many"}, "batch_size= is 'auto' or a whole number"),
-        ({"batch_size": 1.5}, "batch_size= is 'auto' or a whole number"),
-        ({"batch_size": True}, "batch_size= is 'auto' or a whole number"),
-        ({"concurrency": 0}, "concurrency= is a whole number"),
-        ({"concurrency": None}, "concurrency= is a whole number"),
-        ({"on_error": "ignore"}, "on_error= is 'raise' or 'return'"),
-        ({"timeout": 0}, "positive number of seconds"),
-        ({"outputs": ["z"]}, "unknown output 'z'"),
-        ({"outputs": "y"}, r"pass \['y'\]"),
-    ],
-)
-def test_wrong_options_are_refused_at_once(options: dict[str, Any], message: str) -> None:
-    for model in (Model(FakeBackend()), AsyncModel(FakeBackend())):
-        with pytest.raises(InvalidInput, match=message):
-            model.map([], **options)
-
-
-@pytest.mark.parametrize("samples", ["text", b"bytes", {"x": 1}, 5, None, np.float32(1)])
-def test_what_is_no_iterable_of_samples_is_refused_at_once(samples: Any) -> None:
-    for model in (Model(FakeBackend()), AsyncModel(FakeBackend())):
-        with pytest.raises(InvalidInput, match=r"expected an iterable of samples, got .*\[sample"):
-            model.map(samples)
-
-
-def test_a_model_without_a_batch_axis_takes_one_sample_at_a_time(mapped: Mapped) -> None:
-    fixed = metadata([TensorSpec("x", FP32, (3,))], [TensorSpec("y", FP32, (3,))])
-    backend = FakeBackend(metadata=fixed)
-    with pytest.raises(InvalidInput, match="the model 'fake' has no batch axis; leave batch_size="):
-        mapped(backend, rows(2), batch_size=2)
-    assert backend.requests == []
-    results = mapped(backend, rows(2))
-    assert [result["y"].tolist() for result in results] == [[0, 0, 0], [2, 2, 2]]
-
-
-def test_a_decoupled_model_and_a_closed_one_are_refused_at_once() -> None:
-    decoupled = ModelMetadata("m", (), "memory", (), (), decoupled=True)
-    with pytest.raises(UnsupportedOperation, match="decoupled"):
-        Model(FakeBackend(metadata=decoupled)).map([])
-    model = Model(FakeBackend())
-    model.close()
-    with pytest.raises(ModelClosed):
-        model.map([])
-
-
-def test_progress_is_shown_on_standard_error_and_counts_every_sample(
-    mapped: Mapped, capsys: pytest.CaptureFixture[str]
-) -> None:
-    samples = [np.ones(3, np.float32)] * 4 + [np.ones(2, np.float32)]
-    mapped(FakeBackend(), samples, progress=True, on_error="return")
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "samples" in shown.err
-    assert "5/5" in shown.err
-    mapped(FakeBackend(), rows(3), progress=True)
-    assert "3/?" in capsys.readouterr().err
-
-
-def test_progress_without_its_package_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("rich", "rich.progress"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingDependency, match="pip install rich, or leave it out"):
-        Model(FakeBackend()).map([], progress=True)
-    assert next(Model(FakeBackend()).map(rows(1))).sample_index == 0
