@@ -34,6 +34,7 @@ class LoopContract:
     """
 
     unsupported: ClassVar[frozenset[str]] = frozenset()
+    absent: ClassVar[frozenset[str]] = frozenset()
 
     def values(self, dtype: DataType) -> Array:
         """A 2 x 3 array with the extremes of a datatype."""
@@ -45,8 +46,9 @@ class LoopContract:
         async def call() -> None:
             for dtype in DataType:
                 name = f"identity_{dtype.value.lower()}"
-                if name in self.unsupported:
-                    with pytest.raises(UnsupportedOperation):
+                if name in self.unsupported | self.absent:
+                    refusal = ModelNotFound if name in self.absent else UnsupportedOperation
+                    with pytest.raises(refusal):
                         await open_async_model(reference_url(name))
                     continue
                 array = self.values(dtype)
