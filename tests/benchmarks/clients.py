@@ -131,16 +131,20 @@ def open_sync(name: str, addresses: Addresses) -> Callable[[str], Call]:
     return lambda model: opener(protocol, addresses.of(protocol), model)
 
 
-async def open_async(name: str, addresses: Addresses) -> Callable[[str], AsyncCall]:
+async def open_async(name: str, addresses: Addresses) -> Callable[[str], Awaitable[AsyncCall]]:
     """What opens a model for all tasks; they share one client, as asyncio's clients may be."""
-    protocol = name.split("-")[1]
+    client, protocol, _ = name.split("-")
+    if client == "ours":
+        from infer_backends import open_async_model
+
+        return lambda model: open_async_model(f"{protocol}://{addresses.of(protocol)}/{model}")
     if protocol == "http":
         import tritonclient.http.aio as module
     else:
         import tritonclient.grpc.aio as module
     client = module.InferenceServerClient(addresses.of(protocol))
 
-    def opened(model: str) -> AsyncCall:
+    async def opened(model: str) -> AsyncCall:
         async def call(array: Array) -> Array:
             tensor = module.InferInput("INPUT", list(array.shape), "FP32")
             tensor.set_data_from_numpy(array)

@@ -28,15 +28,22 @@ class Contender:
     served: bool = False
     limit: bool = False
 
+    @property
+    def awaited(self) -> bool:
+        """Whether its callers are tasks of one event loop."""
+        return self.name.endswith("-aio")
+
 
 CONTENDERS = (
     Contender("ours-http", "ours", "http", ours=True),
     Contender("ours-http-inline", "ours, inline", "http", ours=True),
+    Contender("ours-http-aio", "ours, awaited", "http", ours=True),
     Contender("tritonclient-http", "tritonclient", "http"),
     Contender("tritonclient-http-aio", "tritonclient aio", "http"),
     Contender("pytriton-http", "pytriton", "http", served=True),
     Contender("ours-grpc", "ours", "grpc", ours=True),
     Contender("ours-grpc-inline", "ours, inline", "grpc", ours=True),
+    Contender("ours-grpc-aio", "ours, awaited", "grpc", ours=True),
     Contender("tritonclient-grpc", "tritonclient", "grpc"),
     Contender("tritonclient-grpc-aio", "tritonclient aio", "grpc"),
     Contender("pytriton-grpc", "pytriton", "grpc", served=True),

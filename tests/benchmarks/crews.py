@@ -12,6 +12,7 @@ from typing import Protocol
 
 from tests.benchmarks.clients import Addresses, AsyncCall, Call, open_async, open_sync
 from tests.benchmarks.commands import Cell, Measurement
+from tests.benchmarks.contenders import BY_NAME
 from tests.benchmarks.models import Array
 
 _PATIENCE = 60.0  # seconds that callers wait for each other to be ready
@@ -104,11 +105,11 @@ class Tasks:
 
     def run(self, cell: Cell, array: Array, calls: int) -> Outcome:
         """Make the calls."""
-        if cell.model not in self._calls:
-            self._calls[cell.model] = self._open(cell.model)
         return self._loop.run_until_complete(self._gather(cell, array, calls))
 
     async def _gather(self, cell: Cell, array: Array, calls: int) -> Outcome:
+        if cell.model not in self._calls:
+            self._calls[cell.model] = await self._open(cell.model)
         call, each = self._calls[cell.model], calls // cell.callers
         begun = process_time()
         turns = await asyncio.gather(*(self._turn(call, array, each) for _ in range(cell.callers)))
@@ -126,4 +127,4 @@ class Tasks:
 
 def make_crew(name: str, addresses: Addresses) -> Crew:
     """The callers of a contender, by its name."""
-    return Tasks(name, addresses) if name.endswith("-aio") else Threads(open_sync(name, addresses))
+    return Tasks(name, addresses) if BY_NAME[name].awaited else Threads(open_sync(name, addresses))

@@ -23,7 +23,7 @@ from tests.benchmarks.contenders import CONTENDERS, PERF_ANALYZER, Contender
 from tests.benchmarks.machine import Machine, describe
 from tests.benchmarks.models import answer_of, array_of, digest, write_repository, write_tiny
 from tests.benchmarks.perf_analyzer import PerfAnalyzer
-from tests.benchmarks.plan import Plan, shuffled
+from tests.benchmarks.plan import MOST_THREADS, Plan, shuffled
 from tests.benchmarks.statistic import Figures
 
 _ROOT = Path(__file__).parents[2]
@@ -183,6 +183,8 @@ def _server_version(server: LocalTriton) -> str:
 def takes_part(contender: Contender, cell: Cell) -> bool:
     """Whether a contender is measured in a cell."""
     if contender.limit and cell.callers > 1:
+        return False
+    if cell.callers > MOST_THREADS and not contender.awaited:
         return False
     return (contender.where == "local") == (cell.model == "tiny")
 

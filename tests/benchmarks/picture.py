@@ -21,6 +21,7 @@ _PANELS: tuple[tuple[str, Metric, str], ...] = (
 _COLOURS = {
     "ours": "#1f4e79",
     "ours, inline": "#5b9bd5",
+    "ours, awaited": "#2e75b6",
     "tritonclient": "#c55a11",
     "tritonclient aio": "#f4b183",
     "pytriton": "#7f7f7f",

@@ -18,6 +18,10 @@ PAYLOADS = {16: "16 B", 65536: "64 KiB", IMAGE: "4.9 MB", BATCH: "39 MB"}
 #: ten times as many, or a round of a tenth of a second would show the scheduler's mood alone.
 _CALLS = {16: (400, 4000), 65536: (250, 500), IMAGE: (16, 16), BATCH: (4, 4)}
 _TINY_CALLS = 8000, 8000
+#: With more callers than that, they are tasks.
+MOST_THREADS = 16
+#: How many callers the tasks of an event loop are held to, each with a row in the targets.
+TASKS = (1, 32, 256)
 
 T = TypeVar("T")
 
@@ -58,7 +62,7 @@ def _cells(model: str, payloads: Sequence[int], callers: Sequence[int]) -> tuple
 
 FULL = Plan(
     cells=(
-        *_cells("echo", (16, IMAGE), (1, 4, 8, 16)),
+        *_cells("echo", (16, IMAGE), (1, 4, 8, 16, 32, 256)),
         *_cells("echo", (65536, BATCH), (1, 4, 16)),
         *_cells("reduce", (IMAGE,), (1, 4)),
         Cell("reduce", BATCH),
@@ -71,6 +75,7 @@ FULL = Plan(
 QUICK = Plan(
     cells=(
         *_cells("echo", (16, IMAGE), (1, 8)),
+        Cell("echo", 16, 32),
         *_cells("reduce", (IMAGE,), (1,)),
         Cell("tiny", 16),
     ),

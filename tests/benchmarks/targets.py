@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.benchmarks.commands import Cell
-from tests.benchmarks.plan import BATCH, IMAGE
+from tests.benchmarks.plan import BATCH, IMAGE, TASKS
 from tests.benchmarks.statistic import Figures, Metric, Ratio, ratio
 
 #: The figures of a run: by cell and the contender's name.
@@ -92,6 +92,24 @@ def _shared(protocol: str) -> Target:
     return Target(title, *pair, "rate", {16: 1.2, IMAGE: 2.0}, callers=8)
 
 
+def _awaited(protocol: str) -> list[Target]:
+    label = {"http": "HTTP", "grpc": "gRPC"}[protocol]
+    pair = f"ours-{protocol}-aio", f"tritonclient-{protocol}-aio"
+    return [
+        Target(
+            f"{label}, {callers} {'tasks' if callers > 1 else 'task'} / tritonclient aio, {what}",
+            *pair,
+            metric,
+            {16: 1.0, IMAGE: 1.0},
+            callers=callers,
+        )
+        for callers in TASKS
+        for metric, what in _OF_TASKS
+    ]
+
+
+_OF_TASKS: tuple[tuple[Metric, str], ...] = (("rate", "calls/s"), ("cpu", "client CPU"))
+
 TARGETS = (
     *_inline("http", {16: 0.75, IMAGE: 0.40, BATCH: 0.53}, {16: 0.40, IMAGE: 0.16, BATCH: 0.22}),
     *_inline("grpc", {16: 0.95, IMAGE: 0.36, BATCH: 0.63}, {16: 0.90, IMAGE: 0.25, BATCH: 0.57}),
@@ -106,6 +124,8 @@ TARGETS = (
     ),
     _shared("http"),
     _shared("grpc"),
+    *_awaited("http"),
+    *_awaited("grpc"),
     Target(
         "onnxruntime / session.run, wall", "ours-onnx", "onnxruntime", "wall", {16: 1.5}, "tiny"
     ),
