@@ -12,7 +12,6 @@ from typing import Protocol
 
 from tests.benchmarks.clients import Addresses, AsyncCall, Call, open_async, open_sync
 from tests.benchmarks.commands import Cell, Measurement
-from tests.benchmarks.contenders import BY_NAME
 from tests.benchmarks.models import Array
 
 _PATIENCE = 60.0  # seconds that callers wait for each other to be ready
@@ -127,4 +126,4 @@ class Tasks:
 
 def make_crew(name: str, addresses: Addresses) -> Crew:
     """The callers of a contender, by its name."""
-    return Tasks(name, addresses) if BY_NAME[name].awaited else Threads(open_sync(name, addresses))
+    return Tasks(name, addresses) if name.endswith("-aio") else Threads(open_sync(name, addresses))

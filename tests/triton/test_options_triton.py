@@ -126,13 +126,13 @@ def test_ranked_outputs_do_not_go_by_shared_memory_though_inputs_do(
     open_model: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
-    take = SharedMemory._take
+    exchange = SharedMemory._exchange
 
-    def note(memory: SharedMemory, size: int, deadline: Any) -> Any:
-        taken.append(size)
-        return take(memory, size, deadline)
+    def note(memory: SharedMemory, request: Any, layout: Any, asking: Any) -> Any:
+        taken.append(layout.size)
+        return exchange(memory, request, layout, asking)
 
-    monkeypatch.setattr(SharedMemory, "_take", note)
+    monkeypatch.setattr(SharedMemory, "_exchange", note)
     large = np.arange(300_000, dtype=np.float32).reshape(2, -1)
     backend = open_model("identity_fp32", shared_memory="system")
     for _ in range(2):

@@ -31,15 +31,8 @@ from infer_backends_triton import _regions, _shared_grpc, _shared_http, _shared_
 from infer_backends_triton._grpc_runtime import service_pb2
 from infer_backends_triton._locality import is_local
 from infer_backends_triton._settings import ConnectionSettings
-from infer_backends_triton._shared_memory import (
-    Answer,
-    AnsweredTensor,
-    Layout,
-    SharedMemory,
-    Slot,
-    lay_out,
-    share,
-)
+from infer_backends_triton._shared_layout import Answer, AnsweredTensor, Layout, Slot, lay_out
+from infer_backends_triton._shared_memory import SharedMemory, share
 from infer_backends_triton._status import RegionError, RegionLost, RegionTooSmall
 from tests.triton.http_faults import default_options
 

@@ -68,7 +68,7 @@ def files(prefix: str) -> set[str]:
 def registered(triton: LocalTriton, prefix: str) -> set[str]:
     """What the server has, seen by a client that has nothing to do with it."""
     with open_model(f"{triton.grpc_url}/identity_1d") as model:
-        names = memory_of(model)._server.registered(Deadline.after(10))
+        names = memory_of(model)._pool._server.registered(Deadline.after(10))
         return {name for name in names if name.startswith(prefix)}
 
 

@@ -41,6 +41,7 @@ from infer_backends_triton._grpc_streams import ASK_FOR_FINAL, StreamReader
 from infer_backends_triton._metadata import read_metadata
 from infer_backends_triton._per_loop import PerLoop
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._shared_asking import Asking
 from infer_backends_triton._shared_grpc import GrpcSharedServer
 from infer_backends_triton._shared_memory import SharedMemory, share
 
@@ -109,7 +110,7 @@ class GrpcBackend:
         return backend
 
     def _share(self, settings: ConnectionSettings, deadline: Deadline, *, offered: bool) -> None:
-        shared = GrpcSharedServer(
+        self._shared = shared = GrpcSharedServer(
             self._connection,
             self._metadata,
             model=self._model,
@@ -158,6 +159,23 @@ class GrpcBackend:
 
     async def _infer_in_loop(self, request: InferRequest) -> InferResponse:
         channel = self._in_loops.here()
+        if self._memory is None:
+            return await self._infer_inline_in_loop(channel, request)
+        return await self._memory.infer_async(
+            request,
+            partial(self._infer_inline_in_loop, channel),
+            partial(self._asking, channel),
+        )
+
+    def _asking(self, channel: LoopChannel) -> Asking:
+        # This needs asyncio, which those who run no loop need not load.
+        from infer_backends_triton._shared_loop import InLoop
+
+        return InLoop(partial(self._shared.infer_async, channel))
+
+    async def _infer_inline_in_loop(
+        self, channel: LoopChannel, request: InferRequest
+    ) -> InferResponse:
         return self._read(
             await channel.call(
                 "ModelInfer",

@@ -33,6 +33,7 @@ from infer_backends_triton._http_messages import choose_model, model_path, read_
 from infer_backends_triton._http_requests import RequestWriter
 from infer_backends_triton._http_stream import Buffer
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._shared_asking import Asking
 from infer_backends_triton._shared_http import HTTPSharedServer
 from infer_backends_triton._shared_memory import SharedMemory, share
 from infer_backends_triton._waiting import run
@@ -114,7 +115,7 @@ class HTTPBackend:
     def _share(
         self, url: ModelURL, server: HTTPClient, deadline: Deadline, *, offered: bool
     ) -> None:
-        shared = HTTPSharedServer(
+        self._shared = shared = HTTPSharedServer(
             partial(_ask, server, self._infer_path, self._infer_head),
             _Control(server),
             url.base_path,
@@ -165,8 +166,22 @@ class HTTPBackend:
             return await asyncio.to_thread(self.infer, request)
         if request.options is not None:
             with self._options.of(request, request.options) as asked:
-                return await self._exchange(asked, client)
-        return await self._exchange(request, client)
+                return await self._infer_in_loop(asked, client)
+        return await self._infer_in_loop(request, client)
+
+    async def _infer_in_loop(self, request: InferRequest, client: HTTPClient) -> InferResponse:
+        if self._memory is None:
+            return await self._exchange(request, client)
+        return await self._memory.infer_async(
+            request, partial(self._exchange, server=client), partial(self._asking, client)
+        )
+
+    def _asking(self, client: HTTPClient) -> Asking:
+        # This needs asyncio, which those who run no loop need not load.
+        from infer_backends_triton._shared_loop import InLoop
+
+        asked = partial(ask, client, self._infer_path, self._infer_head)
+        return InLoop(partial(self._shared.infer_async, asked))
 
     def _infer_inline(self, request: InferRequest) -> InferResponse:
         return run(self._exchange(request, self._server))

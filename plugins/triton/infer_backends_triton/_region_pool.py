@@ -128,8 +128,27 @@ class RegionPool:
                 raise
         return region
 
-    def keep(self, region: Region) -> None:
-        """Take back a region whose call was answered."""
+    def take_ready(self, size: int) -> Region | None:
+        """A region of ``size`` bytes or more that the server has open already, if one is idle.
+
+        Raises:
+            ModelClosed: The pool is closed.
+        """
+        region = self._take_idle(round_up(size))
+        if region is not None and region.registration != self._epoch:
+            with self._lock:
+                self._busy.discard(region)
+                self._idle.append(region)
+            return None
+        return region
+
+    def keep(self, region: Region, *, tidy: bool = True) -> None:
+        """Take back a region whose call was answered, or never made.
+
+        Args:
+            region: The region.
+            tidy: Whether to :meth:`tidy` as well, which waits for the server.
+        """
         now = self._clock()
         region.idle_since = now
         with self._lock:
@@ -140,7 +159,8 @@ class RegionPool:
             self._idle = [r for r in self._idle if r not in dropped]
         for each in dropped:
             self.retire(each, settled=True)
-        self.tidy()
+        if tidy:
+            self.tidy()
 
     def retire(self, region: Region, *, settled: bool = False) -> None:
         """Let go of a region, for good.
@@ -164,6 +184,18 @@ class RegionPool:
             if region.registration == self._epoch:
                 self._epoch += 1
 
+    @property
+    def untidy(self) -> bool:
+        """Whether there is something now that :meth:`tidy` would do."""
+        if not self._retired:
+            return False
+        now = self._clock()
+        with self._lock:
+            return any(self._is_due(retired, now) for retired in self._retired.values())
+
+    def _is_due(self, retired: _Retired, now: float) -> bool:
+        return retired.due <= now and (retired.settled or bool(self._guarded))
+
     def tidy(self, timeout: float = _TIDY_SECONDS) -> None:
         """Have the server forget the regions that were retired, where it is done with them."""
         if not self._retired:
@@ -174,7 +206,7 @@ class RegionPool:
             due = {
                 name: retired
                 for name, retired in self._retired.items()
-                if retired.due <= now and (retired.settled or self._guarded)
+                if self._is_due(retired, now)
             }
             for name in due:
                 del self._retired[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infer_backends.plugin import (
     Deadline,
@@ -22,7 +22,10 @@ from infer_backends_triton._grpc_messages import (
     set_parameter,
 )
 from infer_backends_triton._grpc_runtime import service_pb2
-from infer_backends_triton._shared_memory import Answer, AnsweredTensor, Layout, Slot
+from infer_backends_triton._shared_layout import Answer, AnsweredTensor, Layout, Slot
+
+if TYPE_CHECKING:
+    from infer_backends_triton._grpc_loop import LoopChannel
 
 
 class GrpcSharedServer:
@@ -80,6 +83,14 @@ class GrpcSharedServer:
         """Ask the model; the inputs of the layout are in the region already."""
         message = self._build(request, region, layout)
         answer = self._connection.call("ModelInfer", message, request.deadline, request.headers)
+        return read_infer(answer, request, layout, self._url)
+
+    async def infer_async(
+        self, channel: LoopChannel, request: InferRequest, region: str, layout: Layout
+    ) -> Answer:
+        """Do the same in the event loop of a channel."""
+        message = self._build(request, region, layout)
+        answer = await channel.call("ModelInfer", message, request.deadline, request.headers)
         return read_infer(answer, request, layout, self._url)
 
     def _build(self, request: InferRequest, region: str, layout: Layout) -> bytes:

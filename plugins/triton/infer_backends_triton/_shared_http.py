@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from infer_backends.plugin import (
@@ -18,12 +18,17 @@ from infer_backends_triton._call_options import ranks
 from infer_backends_triton._codec import encode
 from infer_backends_triton._http_messages import parse_object, read_index, server_path
 from infer_backends_triton._http_requests import ranked
-from infer_backends_triton._shared_memory import Answer, AnsweredTensor, Layout, Slot
+from infer_backends_triton._shared_layout import Answer, AnsweredTensor, Layout, Slot
 
 _Tensors = list[bytes | memoryview]
 
 #: Sends a JSON object and tensors, gives the answer's body and the length of its own JSON.
 Ask = Callable[[InferRequest, Mapping[str, Any], _Tensors], tuple[memoryview, int | None]]
+#: The same, awaited.
+AskInLoop = Callable[
+    [InferRequest, Mapping[str, Any], _Tensors],
+    Coroutine[Any, Any, tuple[memoryview, int | None]],
+]
 
 
 class Control(Protocol):
@@ -85,9 +90,27 @@ class HTTPSharedServer:
 
     def infer(self, request: InferRequest, region: str, layout: Layout) -> Answer:
         """Ask the model; the inputs of the layout are in the region already."""
-        body, length = self._ask(request, *build_infer(request, self._metadata, region, layout))
+        return self._read(
+            self._ask(request, *build_infer(request, self._metadata, region, layout)),
+            request,
+            layout,
+        )
+
+    async def infer_async(
+        self, ask: AskInLoop, request: InferRequest, region: str, layout: Layout
+    ) -> Answer:
+        """Do the same in the running event loop, by what asks the model there."""
+        return self._read(
+            await ask(request, *build_infer(request, self._metadata, region, layout)),
+            request,
+            layout,
+        )
+
+    def _read(
+        self, answered: tuple[memoryview, int | None], request: InferRequest, layout: Layout
+    ) -> Answer:
         try:
-            return read_infer(body, length, request, layout)
+            return read_infer(*answered, request, layout)
         except ProtocolError as exc:
             raise ProtocolError(f"{self._url}: {exc}") from exc
 

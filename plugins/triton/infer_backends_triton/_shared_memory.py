@@ -11,10 +11,9 @@ from __future__ import annotations
 import sys
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,6 @@ from infer_backends.plugin import (
     InferResponse,
     ModelClosed,
     ModelMetadata,
-    ParameterValue,
     ProtocolError,
     Unavailable,
     UnsupportedOperation,
@@ -46,56 +44,17 @@ from infer_backends_triton._region_pool import (
     RegionServer,
 )
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._shared_asking import Asking, InThread
+from infer_backends_triton._shared_layout import Answer, AnsweredTensor, Layout, lay_out
 from infer_backends_triton._status import RegionError, RegionLost, RegionTooSmall
+from infer_backends_triton._waiting import run
 
 #: Tensors of fewer bytes go inline.
 THRESHOLD = 128 * 1024
 
-# Elements of any datatype begin where processors like them to.
-_ALIGNMENT = 64
 # After the server refused a region, or memory ran out, so long nothing is tried.
 _PAUSE_SECONDS = 60.0
 _NOT_BY_REGION = (RegionError, NoRoomError)
-
-
-class Slot(NamedTuple):
-    """A part of a region, in bytes."""
-
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where in a call's region which tensors are.
-
-    Attributes:
-        inputs: The inputs that are in it, by name; the others go inline.
-        outputs: The outputs that the server shall put there.
-        size: How long the region has to be, in bytes.
-    """
-
-    inputs: Mapping[str, Slot]
-    outputs: Mapping[str, Slot]
-    size: int
-
-
-class AnsweredTensor(NamedTuple):
-    """An output as the server described it; ``raw`` is None if its bytes are in the region."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    raw: bytes | memoryview | None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a server answered to a call that used a region."""
-
-    tensors: Sequence[AnsweredTensor]
-    model_version: str
-    parameters: Mapping[str, ParameterValue]
 
 
 class SharedServer(RegionServer, Protocol):
@@ -135,7 +94,6 @@ class SharedMemory:
         insist: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._server = server
         self._inputs = {
             spec.name: spec.dtype for spec in metadata.inputs if spec.dtype is not DataType.BYTES
         }
@@ -149,6 +107,7 @@ class SharedMemory:
         self._threshold = THRESHOLD
         self._sizes = OutputSizes(metadata, self._threshold)
         self._pool = RegionPool(server)
+        self._in_thread = InThread(server.infer)
         self._local: bool | None = None
         self._paused_until = float("-inf")
         self._paused_from = 0
@@ -158,19 +117,37 @@ class SharedMemory:
         self, request: InferRequest, inline: Callable[[InferRequest], InferResponse]
     ) -> InferResponse:
         """Answer a request: by a region what is large, and by ``inline`` all the rest."""
-        response = self._try(request)
+        wanted = self._wanted(request)
+        response = None if wanted is None else run(self._try(request, wanted, self._in_thread))
         if response is None:
             response = inline(request)
+        self._learn(request, response)
+        return response
+
+    async def infer_async(
+        self,
+        request: InferRequest,
+        inline: Callable[[InferRequest], Awaitable[InferResponse]],
+        asking: Callable[[], Asking],
+    ) -> InferResponse:
+        """Do the same in the running event loop; ``asking`` gives how to ask there."""
+        wanted = self._wanted(request)
+        response = None if wanted is None else await self._try(request, wanted, asking())
+        if response is None:
+            response = await inline(request)
+        self._learn(request, response)
+        return response
+
+    def _learn(self, request: InferRequest, response: InferResponse) -> None:
         if request.options is None or not ranks(request):
             self._sizes.learn(request.inputs, response.outputs)
-        return response
 
     def close(self) -> None:
         """Release the regions, here and at the server."""
         self._pool.close()
 
-    def _try(self, request: InferRequest) -> InferResponse | None:
-        """The answer by shared memory; None where that is not the way to go."""
+    def _wanted(self, request: InferRequest) -> Layout | None:
+        """What of a call is large enough; None for nothing."""
         inputs = {
             name: array.nbytes
             for name, array in request.inputs.items()
@@ -184,14 +161,21 @@ class SharedMemory:
         # A step of a sequence must not be taken twice, as it is when an output does not fit.
         if not (inputs or outputs) or request.parameters.get("sequence_id"):
             return None
-        layout = lay_out(inputs, outputs)
-        if not self._usable(layout.size, request.deadline):
+        return lay_out(inputs, outputs)
+
+    async def _try(
+        self, request: InferRequest, layout: Layout, asking: Asking
+    ) -> InferResponse | None:
+        """The answer by shared memory; None where that is not the way to go."""
+        if self._local is None:
+            await asking.aside(partial(self._look, request.deadline), request.deadline)
+        if not self._usable(layout.size):
             return None
         try:
-            return self._exchange(request, layout)
+            return await self._exchange(request, layout, asking)
         except RegionTooSmall:
             # How large the outputs are is learnt from the answer that has them inline.
-            layout = lay_out(inputs, {})
+            layout = lay_out({name: slot.size for name, slot in layout.inputs.items()}, {})
         except RegionLost:
             pass  # Another region is registered anew.
         except _NOT_BY_REGION as exc:
@@ -200,7 +184,7 @@ class SharedMemory:
         if not layout.size:
             return None
         try:
-            return self._exchange(request, layout)
+            return await self._exchange(request, layout, asking)
         except _NOT_BY_REGION as exc:
             self._without(layout, exc)
             return None
@@ -214,26 +198,41 @@ class SharedMemory:
         else:
             self._pause("the server does not take it", cause=exc)
 
-    def _exchange(self, request: InferRequest, layout: Layout) -> InferResponse:
-        region = self._take(layout.size, request.deadline)
+    async def _exchange(
+        self, request: InferRequest, layout: Layout, asking: Asking
+    ) -> InferResponse:
+        pool, deadline = self._pool, request.deadline
+        take: Callable[[], regions.Region] = partial(self._take, layout.size, deadline)
+        ready = pool.take_ready(layout.size)
+        region = (
+            await asking.aside(take, deadline, partial(pool.keep, tidy=False))
+            if ready is None
+            else ready
+        )
         answered = False
         try:
             for name, slot in layout.inputs.items():
                 raw = np.frombuffer(encode(request.inputs[name], self._inputs[name]), np.uint8)
                 region.content[slot.offset : slot.offset + slot.size] = raw
-            answer = self._server.infer(request, region.name, layout)
+            answer = await asking.ask(request, region.name, layout)
             answered = True
-            return InferResponse(
+            response = InferResponse(
                 outputs=self._read(answer.tensors, request, region.content, layout),
                 model_version=answer.model_version,
                 parameters=answer.parameters,
                 backend_url=self._url,
             )
         except RegionLost:
-            self._pool.lose(region)
+            pool.lose(region)
             raise
         finally:
-            (self._pool.keep if answered else self._pool.retire)(region)
+            if answered:
+                pool.keep(region, tidy=False)
+            else:
+                pool.retire(region)
+        if pool.untidy:
+            await asking.aside(pool.tidy, deadline)
+        return response
 
     def _take(self, size: int, deadline: Deadline) -> regions.Region:
         try:
@@ -285,14 +284,17 @@ class SharedMemory:
             )
         return content[slot.offset : slot.offset + size].data
 
-    def _usable(self, size: int, deadline: Deadline) -> bool:
+    def _look(self, deadline: Deadline) -> None:
+        """Find out whether the server is on this machine."""
+        try:
+            self._local = self._is_local(deadline)
+        except InferError:
+            if self._insist:
+                raise
+
+    def _usable(self, size: int) -> bool:
         if self._local is None:
-            try:
-                self._local = self._is_local(deadline)
-            except InferError:
-                if self._insist:
-                    raise
-                return False
+            return False
         if not self._local:
             return self._refuse("the server is on another machine")
         if size >= self._paused_from and self._clock() < self._paused_until:
@@ -314,19 +316,6 @@ class SharedMemory:
                 "shared_memory=auto does without it then"
             ) from cause
         return False
-
-
-def lay_out(inputs: Mapping[str, int], outputs: Mapping[str, int]) -> Layout:
-    """One after the other, inputs first: where tensors of these sizes go."""
-    end = 0
-    placed: list[dict[str, Slot]] = []
-    for sizes in (inputs, outputs):
-        slots = {}
-        for name, size in sizes.items():
-            slots[name] = Slot(end, size)
-            end += -(-size // _ALIGNMENT) * _ALIGNMENT
-        placed.append(slots)
-    return Layout(placed[0], placed[1], end)
 
 
 def share(
