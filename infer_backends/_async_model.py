@@ -146,11 +146,8 @@ class AsyncModel:
         try:
             asked = self._backend if backend is None else backend
             response = await _fitting.ask(IN_LOOP, asked, request)
-        except Exception as exc:
-            failure = self._semantics.failure(exc)
-            if failure is exc:
-                raise
-            raise failure from exc
+        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+            self._semantics.fail(exc)
         finally:
             self._calls.leave(token)
         return self._semantics.checked(response)
@@ -211,14 +208,13 @@ class AsyncModel:
         try:
             async for response in responses:
                 yield semantics.result(semantics.checked(response), request)
-        except Exception as exc:
-            failure = semantics.failure(exc)
-            if failure is exc:
-                raise
-            raise failure from exc
+        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+            semantics.fail(exc)
         finally:
-            await responses.aclose()
-            self._calls.leave(token)
+            try:
+                await responses.aclose()
+            finally:
+                self._calls.leave(token)
 
     def sequence(self) -> AsyncModelSequence:
         """A sequence of requests to a stateful model, one after the other::
@@ -372,8 +368,8 @@ class AsyncModel:
             await self._backend.close_async()
         except InferError:
             raise
-        except Exception as exc:
-            raise self._semantics.failure(exc) from exc
+        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+            self._semantics.fail(exc)
 
     async def __aenter__(self) -> Self:
         return self

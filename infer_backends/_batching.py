@@ -19,6 +19,7 @@ from infer_backends._backend import (
     SupportsAsyncStreaming,
     SupportsStreaming,
 )
+from infer_backends._classes import no_classes
 from infer_backends._errors import InvalidInput, ProtocolError
 from infer_backends._tensors import ModelMetadata
 from infer_backends._ways import BLOCKING, Way, run
@@ -76,7 +77,8 @@ class Splitting:
         if not self._fits(request):
             raise InvalidInput(
                 f"{what} has one request: it takes 1 to {self._limit} rows, and got "
-                f"{_count_rows(request)}"
+                f"{_count_rows(request)}",
+                unprocessed=True,
             )
 
     def _settled(self, request: InferRequest) -> InferResponse | None:
@@ -86,7 +88,10 @@ class Splitting:
             self._require_fit(request, "a step of a sequence")
         if _count_rows(request):
             return None
-        return InferResponse(_no_rows(self.metadata, request.outputs), backend_url=self._url)
+        outputs = _no_rows(self.metadata, request.outputs)
+        if options is not None and options.top_k is not None:
+            outputs = no_classes(outputs, options.top_k)
+        return InferResponse(outputs, backend_url=self._url)
 
     def _in_parts(self, parts: _Parts) -> InferResponse:
         # Imported where a batch is split: importing the library has to stay cheap.
@@ -109,7 +114,12 @@ class Splitting:
                 parts.errors.append(exc)
                 raise
         if parts.errors:
-            raise parts.errors[0]
+            try:
+                raise parts.errors[0]
+            finally:
+                # An error holds its frames, and those would hold the error.
+                parts.errors.clear()
+                del begun
         return parts.response()
 
 
@@ -149,6 +159,9 @@ class _Async(_Splits):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            # An error holds its frames, and those would hold the error.
+            parts.errors.clear()
+            del tasks
         return parts.response()
 
 

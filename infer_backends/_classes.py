@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,14 @@ def classify(response: InferResponse, top_k: int, metadata: ModelMetadata) -> No
     }
 
 
+def no_classes(outputs: dict[str, Array], top_k: int) -> dict[str, Array]:
+    """The classes of outputs without rows."""
+    return {
+        name: np.empty((0, min(top_k, prod(array.shape[1:]))), object)
+        for name, array in outputs.items()
+    }
+
+
 def _largest(array: Array, top_k: int, spec: TensorSpec | None, *, rows: bool) -> Array:
     if spec is not None and spec.dtype is DataType.BYTES:
         raise InvalidInput(
@@ -87,7 +96,9 @@ def _largest(array: Array, top_k: int, spec: TensorSpec | None, *, rows: bool) -
             "outputs=, or leave out top_k="
         )
     labels = (spec.labels if spec is not None else None) or ()
-    flat: Array = array.reshape(array.shape[0] if rows else 1, -1)
+    # Not -1: without rows, the rest would not be known.
+    shape = (array.shape[0], prod(array.shape[1:])) if rows else (1, array.size)
+    flat: Array = array.reshape(shape)
     texts = [_texts(row, top_k, labels) for row in flat]
     count = min(top_k, flat.shape[1])
     result = np.empty((len(texts), count), object)

@@ -40,10 +40,15 @@ class InferError(Exception):
         unprocessed: The server certainly did no work for this request, so that the same one may
             be sent again, here or elsewhere: nobody was reached, or the server said that it was
             too busy to begin. Not for a connection that broke once bytes of the request were sent.
+
+    Attributes:
+        queued_here: The time was spent behind other calls of this process: that says nothing of
+            who would have answered. Whoever raises the error sets it.
     """
 
     attempts: tuple[Attempt, ...]
     unprocessed: bool = False
+    queued_here: bool = False
     #: Which of the samples of :meth:`Model.map` has this error; None for a single call.
     sample_index: int | None = None
 

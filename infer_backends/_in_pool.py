@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,14 +20,12 @@ from infer_backends._deadline import Deadline
 from infer_backends._errors import DeadlineExceeded, ModelClosed
 from infer_backends._tensors import ModelMetadata
 from infer_backends._threads import Threads
-from infer_backends._ways_of_loops import in_own_thread
+from infer_backends._ways_of_loops import close_aside
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Result = TypeVar("Result")
-
-_LOST = object()
 
 
 class InPool:
@@ -64,17 +64,13 @@ class InPool:
         self, deadline: Deadline, function: Callable[..., Result], *args: Any
     ) -> Result:
         deadline.require("the call began")
-        begun = self._threads.begin(function, *args)
+        begun: concurrent.futures.Future[Result] = self._threads.begin(_called, function, *args)
         waiting = asyncio.wrap_future(begun)
         try:
             await asyncio.wait((waiting,), timeout=deadline.remaining())
             if not waiting.done():
                 if begun.cancel():
-                    raise DeadlineExceeded(
-                        "the deadline passed before a thread was free: make fewer calls at a "
-                        "time, or give a larger timeout",
-                        unprocessed=True,
-                    )
+                    raise _queued()
                 if deadline.explicit:
                     raise DeadlineExceeded(
                         "the deadline passed before there was an answer: give a larger timeout"
@@ -85,6 +81,8 @@ class InPool:
             return waiting.result()
         finally:
             _ignore(begun, waiting)
+            # An error holds its frames, and this one would hold the error.
+            del begun, waiting
 
     def close(self) -> None:
         """Close the member; calls that wait for a thread are not begun."""
@@ -93,7 +91,7 @@ class InPool:
 
     async def close_async(self) -> None:
         """Close the member, in a thread: it may wait for what it does."""
-        await in_own_thread(self.close)
+        await close_aside(self.close)
 
 
 def _ignore(begun: concurrent.futures.Future[Any], waiting: asyncio.Future[Any]) -> None:
@@ -104,23 +102,69 @@ def _ignore(begun: concurrent.futures.Future[Any], waiting: asyncio.Future[Any])
         waiting.exception()
 
 
+def _called(function: Callable[..., Result], *args: Any) -> Result:
+    try:
+        return function(*args)
+    except StopIteration:
+        # No future takes it.
+        raise RuntimeError("StopIteration") from None
+
+
+def _queued() -> DeadlineExceeded:
+    error = DeadlineExceeded(
+        "the deadline passed before a thread was free: make fewer calls at a time, or give a "
+        "larger timeout",
+        unprocessed=True,
+    )
+    error.queued_here = True
+    return error
+
+
 class _Streams:
     _member: SupportsStreaming
     _in_thread: Callable[..., Any]
 
     async def stream_async(self, request: InferRequest) -> AsyncIterator[InferResponse]:
         """The member's responses, each waited for by a thread."""
-        responses: Iterator[InferResponse] = self._member.stream(request)
+        pulled = _Pulled(self._member.stream(request))
         try:
             while True:
-                response = await self._in_thread(request.deadline, next, responses, _LOST)
-                if response is _LOST:
+                response = await self._in_thread(request.deadline, pulled.next)
+                if response is None:
                     return
                 yield response
         finally:
-            close = getattr(responses, "close", None)
-            if close is not None:
-                await in_own_thread(close)
+            if pulled.busy:
+                # A thread is still in it, which nobody waits for any more.
+                threading.Thread(target=pulled.close, name="infer-backends-aside").start()
+            else:
+                await close_aside(pulled.close)
+
+
+class _Pulled:
+    """An iterator of responses that threads take turns at."""
+
+    def __init__(self, responses: Iterator[InferResponse]) -> None:
+        self._responses = responses
+        self._turn = threading.Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is in it."""
+        return self._turn.locked()
+
+    def next(self) -> InferResponse | None:
+        """The next response; None after the last."""
+        with self._turn:
+            return next(self._responses, None)
+
+    def close(self) -> None:
+        """Close it, when nobody is in it any more."""
+        close = getattr(self._responses, "close", None)
+        if close is not None:
+            # What it raises would stand in the place of what ended the stream.
+            with self._turn, contextlib.suppress(Exception):
+                close()
 
 
 _OWN: Abilities = ((SupportsStreaming, _Streams),)

@@ -151,11 +151,8 @@ class Model(Reopening):
                 response = (backend or self._backend).infer(request)
             else:
                 response = run(_fitting.ask(BLOCKING, backend or self._backend, request))
-        except Exception as exc:
-            failure = self._semantics.failure(exc)
-            if failure is exc:
-                raise
-            raise failure from exc
+        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+            self._semantics.fail(exc)
         finally:
             calls.leave(token)
         return response if type(response) is InferResponse else self._semantics.checked(response)
@@ -249,11 +246,8 @@ class Model(Reopening):
         try:
             for response in iterate(_fitting.stream(BLOCKING, self._backend, request)):
                 yield self._semantics.result(self._semantics.checked(response), request)
-        except Exception as exc:
-            failure = self._semantics.failure(exc)
-            if failure is exc:
-                raise
-            raise failure from exc
+        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+            self._semantics.fail(exc)
         finally:
             self._calls.leave(token)
 
@@ -409,8 +403,8 @@ class Model(Reopening):
             self._backend.close()
         except InferError:
             raise
-        except Exception as exc:
-            raise self._semantics.failure(exc) from exc
+        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+            self._semantics.fail(exc)
 
     def __enter__(self) -> Self:
         return self

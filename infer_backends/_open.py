@@ -95,7 +95,6 @@ async def open_async_model(
         ...     probabilities = await model(images)
     """
     # Imported where there is a loop: importing the library has to stay cheap.
-    import asyncio
 
     from infer_backends._async_model import AsyncModel
     from infer_backends._ways_of_loops import in_own_thread
@@ -105,7 +104,7 @@ async def open_async_model(
     try:
         await in_own_thread(handover.open)
         backend = handover.take()
-    except asyncio.CancelledError:
+    except BaseException:
         handover.give_up()
         raise
     return AsyncModel(backend, timeout=opening.timeout, coerce=opening.coerce)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from time import monotonic
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from infer_backends import _fitting
 from infer_backends._agreement import Tolerance
@@ -197,6 +197,17 @@ class Semantics:
             f"{self._described()} raised {type(exc).__name__}; a backend raises only the "
             "library's errors"
         )
+
+    def fail(self, exc: Exception) -> NoReturn:
+        """Raise to the caller what is to be raised when the backend raised ``exc``."""
+        failure = self.failure(exc)
+        try:
+            if failure is exc:
+                raise exc
+            raise failure from exc
+        finally:
+            # An error holds its frames: those of the call hold its arrays.
+            del failure, exc
 
     def _described(self) -> str:
         backend = self.backend

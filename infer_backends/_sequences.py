@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -9,7 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from infer_backends._backend import Backend, InferRequest, InferResponse, ParameterValue
-from infer_backends._errors import InferError, InvalidInput
+from infer_backends._errors import (
+    DeadlineExceeded,
+    InferError,
+    InvalidInput,
+    UnsupportedOperation,
+)
 from infer_backends._request_options import RequestOptions, SequenceStep
 from infer_backends._result import InferResult
 
@@ -47,8 +53,16 @@ class _Sequence:
         """The sequence's id, from 1 to 2**63 - 1, as the server knows it."""
         return self._id
 
+    def _late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            "the deadline passed before it was this step's turn: the step before is still under "
+            "way; give a larger timeout",
+            unprocessed=True,
+        )
+
     def _next(self, request: InferRequest, *, last: bool) -> InferRequest:
         """The request, with its place in the sequence."""
+        request.deadline.require("the step began")
         if self._ended:
             raise InvalidInput("this sequence has ended: begin another one by model.sequence()")
         step = SequenceStep(self._id, start=not self._started, end=last)
@@ -64,6 +78,20 @@ class _Sequence:
             self._ended = last
 
 
+class _Turn:
+    """A lock that a forked child has anew: who held it is not there to give it back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    def here(self) -> threading.Lock:
+        """The lock of this process."""
+        if self._process != os.getpid():
+            self._lock, self._process = threading.Lock(), os.getpid()
+        return self._lock
+
+
 class ModelSequence(_Sequence):
     """The steps of one sequence. Made by :meth:`infer_backends.Model.sequence`.
 
@@ -75,7 +103,7 @@ class ModelSequence(_Sequence):
     ) -> None:
         super().__init__(model)
         self._run = run
-        self._turn = threading.Lock()
+        self._turn = _Turn()
 
     def __call__(self, /, *args: Any, last: bool = False, **kwargs: Any) -> Any:
         """Make one step; what it returns is what a call of the model would.
@@ -115,7 +143,10 @@ class ModelSequence(_Sequence):
         return self._model.result(self._step(request, last=last), request)
 
     def _step(self, request: InferRequest, *, last: bool) -> InferResponse:
-        with self._turn:
+        turn = self._turn.here()
+        if not turn.acquire(timeout=max(0.0, request.deadline.remaining())):
+            raise self._late()
+        try:
             step = self._next(request, last=last)
             try:
                 response = self._run(step, self._backend)
@@ -124,6 +155,8 @@ class ModelSequence(_Sequence):
                 raise
             self._note(last=last)
             return response
+        finally:
+            turn.release()
 
     def __enter__(self) -> Self:
         return self
@@ -149,6 +182,7 @@ class AsyncModelSequence(_Sequence):
         super().__init__(model)
         self._run = run
         self._turn: asyncio.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, /, *args: Any, last: bool = False, **kwargs: Any) -> Any:
         """Make one step; as :class:`ModelSequence` does."""
@@ -178,11 +212,8 @@ class AsyncModelSequence(_Sequence):
         return self._model.result(await self._step(request, last=last), request)
 
     async def _step(self, request: InferRequest, *, last: bool) -> InferResponse:
-        import asyncio
-
-        if self._turn is None:
-            self._turn = asyncio.Lock()
-        async with self._turn:
+        turn = await self._take(request)
+        try:
             step = self._next(request, last=last)
             try:
                 response = await self._run(step, self._backend)
@@ -191,6 +222,25 @@ class AsyncModelSequence(_Sequence):
                 raise
             self._note(last=last)
             return response
+        finally:
+            turn.release()
+
+    async def _take(self, request: InferRequest) -> asyncio.Lock:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise UnsupportedOperation(
+                "this sequence was begun in another event loop: make its steps there",
+                unprocessed=True,
+            )
+        if self._turn is None:
+            self._turn, self._loop = asyncio.Lock(), loop
+        try:
+            await asyncio.wait_for(self._turn.acquire(), max(0.0, request.deadline.remaining()))
+        except asyncio.TimeoutError:
+            raise self._late() from None
+        return self._turn
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,12 +8,14 @@ whole of the synchronous side; the way of event loops is in ``_ways_of_loops.py`
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
 from infer_backends._backend import Backend, InferRequest, InferResponse
 from infer_backends._deadline import Deadline
+from infer_backends._errors import UnsupportedOperation
 
 Result = TypeVar("Result")
 Responses = AsyncGenerator[InferResponse, None]
@@ -48,6 +50,10 @@ class Blocking:
 
     async def stream(self, backend: Any, request: InferRequest) -> Responses:
         """The backend's responses, one by one."""
+        if not hasattr(backend, "stream"):
+            raise UnsupportedOperation(
+                "what answers for this model streams in event loops only: use open_async_model"
+            )
         responses = backend.stream(request)
         try:
             for response in responses:
@@ -84,11 +90,24 @@ def iterate(items: AsyncGenerator[Result, None]) -> Iterator[Result]:
     """The items of an asynchronous generator that only ever waits by blocking."""
     try:
         while True:
-            step: Any = items.__anext__()
             with contextlib.suppress(StopAsyncIteration):
-                yield run(step)
+                yield _step(items.__anext__)
                 continue
             return
     finally:
-        close: Any = items.aclose()
-        run(close)
+        _step(items.aclose)
+
+
+def _step(step: Callable[[], Any]) -> Any:
+    """One step of an asynchronous generator that is none of a loop that may be running here.
+
+    The loop would close it when it ends.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    if hooks == (None, None):
+        return run(step())
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return run(step())
+    finally:
+        sys.set_asyncgen_hooks(*hooks)

@@ -7,11 +7,12 @@ import concurrent.futures
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from infer_backends._backend import InferRequest, InferResponse
 from infer_backends._deadline import Deadline
-from infer_backends._errors import DeadlineExceeded
+from infer_backends._errors import DeadlineExceeded, Unavailable, UnsupportedOperation
 from infer_backends._ways import Responses
 
 Result = TypeVar("Result")
@@ -31,6 +32,10 @@ class InLoop:
 
     async def stream(self, backend: Any, request: InferRequest) -> Responses:
         """The backend's responses, one by one, in the running loop."""
+        if not hasattr(backend, "stream_async"):
+            raise UnsupportedOperation(
+                "what answers for this model streams to threads only: use open_model"
+            )
         responses = backend.stream_async(request)
         try:
             async for response in responses:
@@ -41,25 +46,23 @@ class InLoop:
                 await close()
 
     async def aside(self, function: Callable[[Deadline], Result], deadline: Deadline) -> Result:
-        """What the function returns, in a thread of the loop's own pool.
+        """What the function returns, in a thread of its own: the loop's own may all be in use.
 
         Raises:
-            DeadlineExceeded: Others use all of its threads, and the deadline passed.
+            DeadlineExceeded: The deadline passed, and the function did not mind it.
         """
-        thread = asyncio.ensure_future(asyncio.to_thread(function, deadline))
+        waiting = asyncio.ensure_future(in_own_thread(partial(function, deadline)))
         try:
             # The function itself says more of what it waited for.
-            await asyncio.wait((thread,), timeout=max(0.0, deadline.remaining()) + _GRACE)
-            if thread.done():
-                return thread.result()
+            await asyncio.wait((waiting,), timeout=max(0.0, deadline.remaining()) + _GRACE)
+            if waiting.done():
+                return waiting.result()
         finally:
-            if not thread.cancel() and not thread.cancelled():
-                thread.exception()
-        raise DeadlineExceeded(
-            "the deadline passed while all threads of the event loop were in use: give a larger "
-            "timeout, or the loop a larger default executor",
-            unprocessed=True,
-        )
+            if not waiting.cancel() and not waiting.cancelled():
+                waiting.exception()
+            # An error holds its frames, and this one would hold the error.
+            del waiting
+        raise DeadlineExceeded("the deadline passed while a model was opened, or looked at again")
 
     async def pause(self, seconds: float, ended: threading.Event) -> None:  # noqa: ARG002
         """Sleep in the running loop; pauses are too short to be ended by another thread."""
@@ -76,16 +79,42 @@ async def in_own_thread(function: Callable[[], Result]) -> Result:
 
     Args:
         function: What is called, rarely: threads are not kept.
+
+    Raises:
+        Unavailable: The system has no thread left.
     """
     ended: concurrent.futures.Future[Result] = concurrent.futures.Future()
     ended.set_running_or_notify_cancel()
-    context = contextvars.copy_context()
+    thread = threading.Thread(
+        target=contextvars.copy_context().run,
+        args=(_call, function, ended),
+        name="infer-backends-aside",
+        daemon=True,
+    )
+    try:
+        thread.start()
+    except RuntimeError as exc:
+        raise Unavailable(f"no thread could be started: {exc}", unprocessed=True) from exc
+    try:
+        return await asyncio.wrap_future(ended)
+    finally:
+        del ended
 
-    def run() -> None:
-        try:
-            ended.set_result(context.run(function))
-        except BaseException as exc:  # noqa: BLE001 - raised where it is awaited
-            ended.set_exception(exc)
 
-    threading.Thread(target=run, name="infer-backends-aside", daemon=True).start()
-    return await asyncio.wrap_future(ended)
+async def close_aside(close: Callable[[], object]) -> None:
+    """Close something that may wait for what it does; in this thread, if there is no other."""
+    try:
+        await in_own_thread(close)
+    except Unavailable:
+        close()
+
+
+def _call(function: Callable[[], Result], ended: concurrent.futures.Future[Result]) -> None:
+    try:
+        ended.set_result(function())
+    except StopIteration as exc:
+        # No future takes it.
+        ended.set_exception(RuntimeError("StopIteration"))
+        del exc
+    except BaseException as exc:  # noqa: BLE001 - raised where it is awaited
+        ended.set_exception(exc)

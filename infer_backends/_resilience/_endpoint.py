@@ -90,23 +90,29 @@ class Endpoint(Watched):
         Raises:
             InferError: What it said.
         """
-        started = self._clock()
+        latest = self._clock()
         held: Permit | None = permit
+        begun = False
         try:
             if not self._loaded:
                 await way.aside(self._load, request.deadline)
             async with aclosing(self._stream(way, request)) as responses:
                 async for response in responses:
-                    if held is not None:
+                    begun = True
+                    if held is not None and held.trial:
+                        # Others wait to be let in, and a stream may have no end.
                         self._announce(self.breaker.succeeded(held, self._clock()))
                         held = None
                     yield response
+                    latest = self._clock()
         except BaseException as exc:
-            # After the first response it fails as any other call would that it is asked now.
-            held = held or self.breaker.free
-            other = None
-            if held is not None:
-                other = await self._learn(way, exc, held, started, request)
+            late = isinstance(exc, DeadlineExceeded) and request.deadline.expired
+            if begun and (late or not isinstance(exc, Exception)):
+                # Whoever reads it has no more time, or has had enough: it was there until then.
+                if held is not None:
+                    self._announce(self.breaker.succeeded(held, self._clock()))
+                raise
+            other = await self._learn(way, exc, held or permit, latest, request)
             if isinstance(other, PluginError):
                 raise other from exc
             raise
@@ -206,6 +212,9 @@ class Endpoint(Watched):
             # The request fitted the model that was opened. Is it still that model?
             try:
                 await way.aside(self._doubt, deadline)
+            except DeadlineExceeded:
+                # It did not say.
+                pass
             except InferError as found:
                 exc = other = found
             except BaseException:  # an interruption
@@ -217,6 +226,7 @@ class Endpoint(Watched):
         early = isinstance(exc, DeadlineExceeded) and (
             (now - started < _HURRIED and deadline.expired)
             or (self.unopened and self.contact.loading)
+            or exc.queued_here
             or _left_the_queue(exc, request)
         )
         if isinstance(exc, InferError) and is_outage(exc) and not early:

@@ -104,6 +104,7 @@ class Fallback:
                         yield route.answered(response)
             except InferError as exc:
                 if begun:
+                    exc.attempts = (*route.attempts, *exc.attempts)
                     raise
                 route.failed(exc, UnsupportedOperation)
             else:
@@ -115,7 +116,7 @@ class Fallback:
         """What answers all requests of a sequence: one endpoint, found by the first of them."""
         from infer_backends._resilience._pinned import Pinned
 
-        return Pinned(self._metadata, self._course)
+        return Pinned(self._metadata, self._course, self._fell_back)
 
     @property
     def request_options(self) -> frozenset[str]:
@@ -168,11 +169,11 @@ class Fallback:
 
     async def close_async(self) -> None:
         """Close every member, and what belongs to the running event loop first."""
-        from infer_backends._ways_of_loops import in_own_thread
+        from infer_backends._ways_of_loops import close_aside
 
         try:
             for endpoint in self.members():
                 endpoint.end_probing()
                 await endpoint.close_here()
         finally:
-            await in_own_thread(self.close)
+            await close_aside(self.close)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from infer_backends._backend import InferRequest, InferResponse
 from infer_backends._errors import (
     InferError,
@@ -10,6 +12,7 @@ from infer_backends._errors import (
     Unavailable,
     UnsupportedOperation,
 )
+from infer_backends._member_state import MemberState
 from infer_backends._resilience._endpoint import Endpoint
 from infer_backends._resilience._route import Course, Route
 from infer_backends._tensors import ModelMetadata
@@ -28,11 +31,18 @@ class Pinned:
     Args:
         metadata: What the members agree on.
         course: What the calls of the model have in common.
+        fell_back: Told when it is not the first member that is found.
     """
 
-    def __init__(self, metadata: ModelMetadata, course: Course) -> None:
+    def __init__(
+        self,
+        metadata: ModelMetadata,
+        course: Course,
+        fell_back: Callable[[Route, str, InferRequest], object],
+    ) -> None:
         self.metadata = metadata
         self._course = course
+        self._fell_back = fell_back
         self._endpoint: Endpoint | None = None
 
     def infer(self, request: InferRequest) -> InferResponse:
@@ -56,10 +66,14 @@ class Pinned:
         if endpoint is None:
             return await self._begin(way, request)
         permit = endpoint.admit()
+        if permit is None and endpoint.breaker.state is MemberState.RECOVERING:
+            # Others may be asked instead, but not by this sequence.
+            permit = endpoint.breaker.admit_when_nobody_else_can()
         if permit is None:
             raise Unavailable(
                 f"{endpoint.url}, where this sequence is, is {endpoint.breaker.state}: begin a new "
-                "sequence, which another member may take"
+                "sequence, which another member may take",
+                unprocessed=True,
             )
         return await endpoint.answer(way, request, permit)
 
@@ -72,11 +86,15 @@ class Pinned:
             except InferError as exc:
                 if not exc.unprocessed and not isinstance(exc, _DID_NOT_BEGIN):
                     self._endpoint = endpoint
+                    exc.attempts = (*route.attempts, *exc.attempts)
                     raise
                 route.failed(exc, UnsupportedOperation)
             else:
                 self._endpoint = endpoint
+                if route.fell_back:
+                    self._fell_back(route, endpoint.url, request)
                 return route.answered(response)
+        self._fell_back(route, "", request)
         raise route.failure()
 
     @property

@@ -134,11 +134,13 @@ class Route:
             InferError: ``error`` itself, if another endpoint would not change it.
         """
         endpoint = self._endpoint
-        if endpoint is None:
-            raise error
-        if not isinstance(error, also) and not self._moves_on(error):
+        if endpoint is None or not (isinstance(error, also) or self._moves_on(error)):
             error.attempts = (*self._attempts, *error.attempts)
-            raise error
+            try:
+                raise error
+            finally:
+                # It holds its frames, and this one would hold it, and the call's arrays with it.
+                del error
         duration = self._course.clock() - self._started
         attempt = Attempt(endpoint.url, remembered(error), self._started, duration)
         self._attempts = (*self._attempts, attempt)

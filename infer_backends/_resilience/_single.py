@@ -232,11 +232,13 @@ class Single:
 
     async def close_async(self) -> None:
         """Close the backend, and what belongs to the running event loop first."""
-        from infer_backends._ways_of_loops import in_own_thread
+        from infer_backends._ways_of_loops import close_aside
 
         self._closing.set()
-        await _fitting.close_async(self._backend)
-        await in_own_thread(self.close)
+        try:
+            await _fitting.close_async(self._backend)
+        finally:
+            await close_aside(self.close)
 
 
 _SINGLES: weakref.WeakSet[Single] = weakref.WeakSet()

@@ -488,8 +488,7 @@ def test_others_that_use_all_threads_of_the_loop_hold_up_neither_deadlines_nor_c
         model = AsyncModel(Single(InPool(backend), backend.url, Policy()))
         np.testing.assert_array_equal(await model(X), X * 2)
         assert (await model.verify()).members[0].error is None
-        with pytest.raises(DeadlineExceeded, match="larger default executor"):
-            await IN_LOOP.aside(lambda _: None, Deadline.after(0.05))
+        assert await IN_LOOP.aside(lambda _: 1, Deadline.after(5)) == 1
         await model.close()
         assert backend.closed
 

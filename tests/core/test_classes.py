@@ -5,10 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from infer_backends import Classification, DataType, InvalidInput, ProtocolError, TensorSpec
+from infer_backends import (
+    Classification,
+    DataType,
+    InvalidInput,
+    Model,
+    ProtocolError,
+    TensorSpec,
+)
+from infer_backends._batching import Splitting
 from infer_backends._classes import classify, read_classes
 from infer_backends.plugin import Array, InferResponse, ModelMetadata
-from tests.core.fakes import metadata
+from tests.core.fakes import FakeBackend, metadata
+
+NO_ROWS = metadata(outputs=[TensorSpec("y", DataType.FP32, (-1, 3))], max_batch_size=4)
 
 
 def model(
@@ -87,3 +97,11 @@ def test_what_is_no_class_is_an_error_that_does_not_show_it(element: object) -> 
     with pytest.raises(ProtocolError, match="value:index:label") as raised:
         read_classes(np.array([element], object))
     assert "secret" not in str(raised.value)
+
+
+def test_no_rows_have_no_classes() -> None:
+    assert classes_of(np.zeros((0, 3), np.float32), 2, model()).shape == (0, 2)
+    split = Splitting(FakeBackend(metadata=NO_ROWS), "fake://h/m")
+    for backend in (split, FakeBackend(metadata=NO_ROWS)):
+        result = Model(backend).infer({"x": np.zeros((0, 3), np.float32)}, top_k=2)
+        assert (result["y"].shape, result["y"].dtype) == ((0, 2), np.dtype(object))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from infer_backends import (
+    DeadlineExceeded,
     InferenceFailed,
     InvalidInput,
     Model,
@@ -252,3 +253,110 @@ def test_sequences_in_event_loops_are_the_same() -> None:
 
     assert in_loop(work()) == [[6, 6, 6]]
     assert marks(backend) == [(True, False), *[(False, False)] * 4, (False, True)]
+
+
+def test_a_step_that_was_not_sent_does_not_begin_the_sequence() -> None:
+    backend = Adding(max_batch_size=2)
+    with Model(Splitting(backend, backend.url)).sequence() as step:
+        with pytest.raises(InvalidInput):
+            step(np.ones((3, 3)))
+        with pytest.raises(DeadlineExceeded):
+            step.infer({"x": X}, timeout=1e-9)
+        assert step(X).tolist() == [[1, 1, 1]]
+    assert marks(backend) == [(True, False)]
+
+
+def test_waiting_for_a_turn_ends_at_the_deadline() -> None:
+    backend = Adding()
+    go_on, inside = threading.Event(), threading.Event()
+    infer = backend.infer
+
+    def slow(request: InferRequest) -> InferResponse:
+        inside.set()
+        go_on.wait(10)
+        return infer(request)
+
+    backend.infer = slow  # type: ignore[method-assign]
+    with Model(backend).sequence() as step:
+        first = threading.Thread(target=step, args=(X,))
+        first.start()
+        assert inside.wait(10)
+        with pytest.raises(DeadlineExceeded, match="step before is still under way"):
+            step.infer({"x": X}, timeout=0.05)
+        go_on.set()
+        first.join()
+        assert step(X, last=True).tolist() == [[2, 2, 2]]
+
+
+def test_sequences_in_event_loops_wait_for_their_turn_until_the_deadline() -> None:
+    import asyncio
+
+    class Slow(Adding):
+        async def infer_async(self, request: InferRequest) -> InferResponse:
+            await asyncio.sleep(0.3)
+            return self.infer(request)
+
+        async def close_async(self) -> None:
+            self.close()
+
+    backend = Slow()
+
+    async def work() -> Any:
+        async with AsyncModel(backend) as model, model.sequence() as step:
+            first = asyncio.ensure_future(step(X))
+            await asyncio.sleep(0)
+            with pytest.raises(DeadlineExceeded, match="turn"):
+                await step.infer({"x": X}, timeout=0.05)
+            await first
+            return step
+
+    step = in_loop(work())
+
+    async def elsewhere() -> None:
+        with pytest.raises(UnsupportedOperation, match="another event loop"):
+            await step(X)
+
+    in_loop(elsewhere())
+    assert marks(backend) == [(True, False)]
+
+
+def test_a_child_forked_during_a_step_is_not_held_up_by_it() -> None:
+    backend = Adding()
+    step = Model(backend).sequence()
+    step._turn.here().acquire()
+    if (child := os.fork()) == 0:
+        try:
+            step.infer({"x": X}, timeout=5)
+        except BaseException:  # noqa: BLE001 - the child must end
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
+def test_sequences_go_on_while_their_member_recovers() -> None:
+    first, second = Adding("fake://a/m"), Adding("fake://b/m")
+    found = opening(
+        Switch("fake://a/m", first),
+        Switch("fake://b/m", second),
+        policy=Policy(probe_period=NEVER),
+    )
+    model = Model(found.fallback)
+    one, two = model.sequence(), model.sequence()
+    one(X)
+    two(X)
+    breaker = found.endpoints[0].breaker
+    found.take_down(0)
+    breaker.recover("a probe was answered")
+    permit = breaker.admit()
+    assert permit is not None
+    assert permit.trial
+    assert one(X).tolist() == two(X).tolist() == [[2, 2, 2]]
+    assert second.requests == []
+
+
+def test_a_sequence_that_another_member_took_is_a_fallback() -> None:
+    first, _, model = pair()
+    first.errors = [Unavailable("refused", unprocessed=True)]
+    model.sequence()(X)
+    assert model.status().fallbacks == 1

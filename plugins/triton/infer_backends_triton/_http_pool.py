@@ -215,11 +215,13 @@ class ConnectionPool:
         try:
             return deadline.patience("a connection was free")
         except DeadlineExceeded:
-            raise DeadlineExceeded(
+            error = DeadlineExceeded(
                 f"the deadline passed while others used all connections to {self._settings.url}: "
                 "make fewer calls at a time, or give a larger timeout",
                 unprocessed=True,
-            ) from None
+            )
+            error.queued_here = True
+            raise error from None
 
     def _closed_error(self) -> ModelClosed:
         return ModelClosed(f"{self._settings.url} was closed: open the model again")
