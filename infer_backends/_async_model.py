@@ -188,6 +188,7 @@ class AsyncModel:
                 the error says which URL would do.
             InferError: Raised where the next response would have been: why there is none.
         """
+        self._calls.require_open()
         self._semantics.require_streams()
         request = self._semantics.request(
             inputs,
@@ -203,18 +204,24 @@ class AsyncModel:
 
     async def _stream(self, request: InferRequest) -> AsyncIterator[InferResult]:
         semantics = self._semantics
-        token = self._calls.enter()
-        responses: Any = _fitting.stream(IN_LOOP, self._backend, request)
+        calls = self._calls
+        responses = _fitting.stream(IN_LOOP, self._backend, request)
         try:
-            async for response in responses:
-                yield semantics.result(semantics.checked(response), request)
-        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
-            semantics.fail(exc)
+            while True:
+                # In flight only while somebody waits: closing need not wait for a reader's loop.
+                token = calls.enter()
+                try:
+                    response = await anext(responses, None)
+                    if response is None:
+                        return
+                    result = semantics.result(semantics.checked(response), request)
+                except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+                    semantics.fail(exc)
+                finally:
+                    calls.leave(token)
+                yield result
         finally:
-            try:
-                await responses.aclose()
-            finally:
-                self._calls.leave(token)
+            await responses.aclose()
 
     def sequence(self) -> AsyncModelSequence:
         """A sequence of requests to a stateful model, one after the other::
@@ -229,6 +236,7 @@ class AsyncModel:
         Raises:
             UnsupportedOperation: Nobody who answers for the model keeps sequences.
         """
+        self._calls.require_open()
         return AsyncModelSequence(self._semantics, self._run)
 
     def map(

@@ -80,8 +80,8 @@ def _check_parameter(name: str, value: object) -> None:
         _require_text(value, f"parameter {name!r}")
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(f"parameter {name!r} is no finite number")
-    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise InvalidInput(f"parameter {name!r} does not fit into 64 bits")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InvalidInput(f"parameter {name!r} does not fit into 64 bits with a sign")
 
 
 def read_options(given: Mapping[str, Any]) -> RequestOptions | None:
@@ -112,7 +112,7 @@ def _check_integer(name: str, value: object, least: int, meaning: str) -> None:
     if value is None:
         return
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
-        raise InvalidInput(f"{name}= is a whole number: {meaning}")
+        raise InvalidInput(f"{name}= is a whole number below 2**31: {meaning}")
 
 
 def _require_text(text: str, what: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from infer_backends._backend import Array, InferResponse
-from infer_backends._errors import InvalidInput, ProtocolError
+from infer_backends._errors import InvalidInput, ProtocolError, UnsupportedOperation
 from infer_backends._tensors import DataType, ModelMetadata, TensorSpec
 
 
@@ -43,8 +43,13 @@ def read_classes(array: Array) -> list[Any]:
         Lists of :class:`Classification`, nested as the array is, the largest element first.
 
     Raises:
+        InvalidInput: No classes were asked for.
         ProtocolError: It is no such output.
     """
+    if array.dtype != object:
+        raise InvalidInput(
+            f"this output holds no classes, but an array of {array.dtype}: ask for them by top_k="
+        )
     if array.ndim > 1:
         return [read_classes(row) for row in array]
     return [_read(element) for element in array.ravel().tolist()]
@@ -72,7 +77,7 @@ def classify(response: InferResponse, top_k: int, metadata: ModelMetadata) -> No
         metadata: What the model says of itself.
 
     Raises:
-        InvalidInput: An output is not numbers.
+        UnsupportedOperation: An output is not numbers.
     """
     specs = {spec.name: spec for spec in metadata.outputs}
     response.outputs = {
@@ -91,7 +96,7 @@ def no_classes(outputs: dict[str, Array], top_k: int) -> dict[str, Array]:
 
 def _largest(array: Array, top_k: int, spec: TensorSpec | None, *, rows: bool) -> Array:
     if spec is not None and spec.dtype is DataType.BYTES:
-        raise InvalidInput(
+        raise UnsupportedOperation(
             f"output {spec.name!r} is of BYTES, which has no largest elements: name others in "
             "outputs=, or leave out top_k="
         )

@@ -56,13 +56,18 @@ def require(backend: Backend, asked: frozenset[str], known: frozenset[str]) -> N
     """
     for name in sorted(asked - known):
         raise UnsupportedOperation(
-            with_advice(f"what answers for this model has no {name}", backend, name)
+            with_advice(
+                f"what answers for the model {backend.metadata.name!r} has no {name}",
+                backend,
+                name,
+                "leave it out, or open another URL",
+            )
         )
 
 
-def with_advice(text: str, backend: object, ability: str) -> str:
+def with_advice(text: str, backend: object, ability: str, otherwise: str = "") -> str:
     """The text of an error, and what to do."""
-    advice = advice_of(backend, ability)
+    advice = advice_of(backend, ability) or otherwise
     return f"{text}: {advice}" if advice else text
 
 

@@ -228,6 +228,7 @@ class Model(Reopening):
                 the error says which URL would do.
             InferError: Raised where the next response would have been: why there is none.
         """
+        self._calls.require_open()
         self._semantics.require_streams()
         request = self._semantics.request(
             inputs,
@@ -242,14 +243,24 @@ class Model(Reopening):
         return self._stream(request)
 
     def _stream(self, request: InferRequest) -> Iterator[InferResult]:
-        token = self._calls.enter()
+        semantics, calls = self._semantics, self._calls
+        responses = iterate(_fitting.stream(BLOCKING, self._backend, request))
         try:
-            for response in iterate(_fitting.stream(BLOCKING, self._backend, request)):
-                yield self._semantics.result(self._semantics.checked(response), request)
-        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
-            self._semantics.fail(exc)
+            while True:
+                # In flight only while somebody waits: closing need not wait for a reader's loop.
+                token = calls.enter()
+                try:
+                    response = next(responses, None)
+                    if response is None:
+                        return
+                    result = semantics.result(semantics.checked(response), request)
+                except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+                    semantics.fail(exc)
+                finally:
+                    calls.leave(token)
+                yield result
         finally:
-            self._calls.leave(token)
+            responses.close()
 
     def sequence(self) -> ModelSequence:
         """A sequence of requests to a stateful model, one after the other::
@@ -264,6 +275,7 @@ class Model(Reopening):
         Raises:
             UnsupportedOperation: Nobody who answers for the model keeps sequences.
         """
+        self._calls.require_open()
         from infer_backends._sequences import ModelSequence
 
         return ModelSequence(self._semantics, self._run)

@@ -70,6 +70,7 @@ class InferResult(Mapping[str, Array]):
             list for a model without a batch axis.
 
         Raises:
+            InvalidInput: The call was one without ``top_k=``.
             ProtocolError: The output holds no classes.
         """
         return read_classes(self[name])

@@ -157,6 +157,7 @@ class Semantics:
         Raises:
             UnsupportedOperation: Nobody who answers for the model does.
         """
+        self.require_one_response()
         known = _fitting.options_of(self.backend)
         _fitting.require(self.backend, frozenset({"sequence"}), known)
 

@@ -62,6 +62,8 @@ class _Sequence:
 
     def _next(self, request: InferRequest, *, last: bool) -> InferRequest:
         """The request, with its place in the sequence."""
+        if not isinstance(last, bool):
+            raise InvalidInput(f"last= is True or False, not {type(last).__name__}")
         request.deadline.require("the step began")
         if self._ended:
             raise InvalidInput("this sequence has ended: begin another one by model.sequence()")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Protocol, TypeVar
 
 from infer_backends._backend import Backend, InferRequest, InferResponse
@@ -86,7 +86,7 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     raise RuntimeError("this coroutine waits for an event loop")
 
 
-def iterate(items: AsyncGenerator[Result, None]) -> Iterator[Result]:
+def iterate(items: AsyncGenerator[Result, None]) -> Generator[Result, None, None]:
     """The items of an asynchronous generator that only ever waits by blocking."""
     try:
         while True:

@@ -12,6 +12,7 @@ from infer_backends import (
     Model,
     ProtocolError,
     TensorSpec,
+    UnsupportedOperation,
 )
 from infer_backends._batching import Splitting
 from infer_backends._classes import classify, read_classes
@@ -80,7 +81,7 @@ def test_equal_elements_keep_their_order() -> None:
 
 
 def test_bytes_have_no_largest_elements() -> None:
-    with pytest.raises(InvalidInput, match="BYTES"):
+    with pytest.raises(UnsupportedOperation, match="BYTES"):
         classes_of(np.array([[b"a"]], object), 1, model(DataType.BYTES))
 
 
@@ -105,3 +106,8 @@ def test_no_rows_have_no_classes() -> None:
     for backend in (split, FakeBackend(metadata=NO_ROWS)):
         result = Model(backend).infer({"x": np.zeros((0, 3), np.float32)}, top_k=2)
         assert (result["y"].shape, result["y"].dtype) == ((0, 2), np.dtype(object))
+
+
+def test_classes_that_were_not_asked_for_are_no_broken_answer() -> None:
+    with pytest.raises(InvalidInput, match="ask for them by top_k="):
+        read_classes(np.zeros((1, 3), np.float32))

@@ -317,3 +317,34 @@ def test_a_model_closed_while_a_stream_is_read_ends_it() -> None:
     model.close(timeout=0)
     with pytest.raises(ModelClosed):
         list(stream)
+
+
+def test_closing_does_not_wait_for_a_stream_that_nobody_reads() -> None:
+    model = Model(Counting())
+    stream = model.stream(n(3))
+    next(stream)
+    began = time.monotonic()
+    model.close(timeout=60)
+    assert time.monotonic() - began < 30
+    with pytest.raises(ModelClosed):
+        next(stream)
+
+
+def test_closing_in_an_event_loop_does_not_wait_for_a_stream_that_nobody_reads() -> None:
+    async def work() -> None:
+        model = AsyncModel(CountingAsync())
+        stream: Any = model.stream(n(3))
+        await stream.__anext__()
+        await asyncio.wait_for(model.close(timeout=60), 30)
+        with pytest.raises(ModelClosed):
+            await stream.__anext__()
+
+    in_loop(work())
+
+
+def test_a_closed_model_says_so_before_anything_else() -> None:
+    model = Model(FakeBackend())
+    model.close()
+    for ask in (lambda: model.stream({}), model.sequence, model.submit):
+        with pytest.raises(ModelClosed):
+            ask()

@@ -27,6 +27,7 @@ from infer_backends.plugin import InferRequest, InferResponse, SequenceStep
 from tests.core.fakes import FakeBackend, metadata
 from tests.core.resilience.members import NEVER, OPEN, Switch, opened, opening
 from tests.core.running import in_loop
+from tests.core.test_streams import Counting
 
 X = np.ones((1, 3), np.float32)
 
@@ -360,3 +361,11 @@ def test_a_sequence_that_another_member_took_is_a_fallback() -> None:
     first.errors = [Unavailable("refused", unprocessed=True)]
     model.sequence()(X)
     assert model.status().fallbacks == 1
+
+
+def test_a_decoupled_model_has_no_sequences_and_last_is_true_or_false() -> None:
+    with pytest.raises(UnsupportedOperation, match=r"model\.stream"):
+        Model(Counting()).sequence()
+    step: Any = Model(Adding()).sequence()
+    with pytest.raises(InvalidInput, match="last= is True or False, not str"):
+        step(X, last="yes")

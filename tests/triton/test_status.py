@@ -292,3 +292,19 @@ def test_secrets_are_not_repeated() -> None:
     assert clean("no: Bearer tok-en", {"Bearer tok-en", "tok-en", "x"}) == "no: ***"
     error = http_error(500, "tok-en is wrong", url="u", secrets={"tok-en"})
     assert "tok-en" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "inference request to model 'm' must specify a non-zero or non-empty correlation ID",
+        "inference request for sequence 5 to model 'm' must specify the START flag on the first",
+    ],
+)
+def test_what_is_said_of_sequences_tells_how_they_are_made(said: str) -> None:
+    for error in (
+        http_error(400, said, url="http://h/m"),
+        grpc_error("INVALID_ARGUMENT", said, url="grpc://h/m"),
+    ):
+        assert isinstance(error, InvalidInput)
+        assert "model.sequence()" in str(error)

@@ -140,7 +140,7 @@ class HTTPBackend:
         """What to do instead of what this backend cannot do."""
         if ability in self.request_options:
             return ""
-        return lacking(ability) or f"open {self._grpc_url}"
+        return lacking(ability) or f"open {self._grpc_url} (or wherever its gRPC port is)"
 
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline."""

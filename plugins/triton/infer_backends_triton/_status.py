@@ -192,7 +192,7 @@ def http_error(
         secrets: What must not appear in the error, should the server repeat it.
         relay_broke: Whether it was a proxy that answered, see :func:`is_of_broken_relay`.
     """
-    text = clean(message, secrets)
+    text = _with_hint(clean(message, secrets))
     described = f"{url} answered {status}" + (f": {text}" if text else "")
     if 300 <= status < 400:
         return ProtocolError(f"{url} answered {status}, a redirect: name its target in the URL")
@@ -220,7 +220,7 @@ def grpc_error(code: str, details: str, *, url: str, secrets: Iterable[str] = ()
         url: Who answered, secrets masked.
         secrets: What must not appear in the error, should the server repeat it.
     """
-    text = clean(details, secrets)
+    text = _with_hint(clean(details, secrets))
     described = f"{url} answered {code}" + (f": {text}" if text else "")
     if code in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
         return PermissionDenied(f"{described} (give credentials: auth=env:NAME, or headers=)")
@@ -230,6 +230,24 @@ def grpc_error(code: str, details: str, *, url: str, secrets: Iterable[str] = ()
     kind = _by_words(details) or _GRPC.get(code, InferenceFailed)
     refused = code == "RESOURCE_EXHAUSTED" and not _TOO_MUCH.search(details)
     return kind(described, unprocessed=_is_unprocessed(kind, details, refused=refused))
+
+
+#: What Triton says of sequences, and what to do about it.
+_OF_SEQUENCES = (
+    (
+        "non-zero or non-empty correlation ID",
+        "a stateful model: make its calls by model.sequence()",
+    ),
+    (
+        "must specify the START flag",
+        "no such sequence is there, or not any more: begin another by model.sequence()",
+    ),
+)
+
+
+def _with_hint(text: str) -> str:
+    hint = next((hint for words, hint in _OF_SEQUENCES if words in text), "")
+    return f"{text} ({hint})" if hint else text
 
 
 def stream_error(message: str, *, url: str, secrets: Iterable[str] = ()) -> InferError:
