@@ -23,6 +23,7 @@ from infer_backends._coercion import Coerce
 from infer_backends._errors import InferError, UnsupportedOperation
 from infer_backends._in_pool import InPool
 from infer_backends._model import CONCURRENCY
+from infer_backends._owned import OwnedStream
 from infer_backends._remote_model import CLOSE_TIMEOUT
 from infer_backends._request_options import Compression
 from infer_backends._result import InferResult
@@ -205,7 +206,7 @@ class AsyncModel:
     async def _stream(self, request: InferRequest) -> AsyncIterator[InferResult]:
         semantics = self._semantics
         calls = self._calls
-        responses = _fitting.stream(IN_LOOP, self._backend, request)
+        responses = OwnedStream(_fitting.stream(IN_LOOP, self._backend, request))
         try:
             while True:
                 # In flight only while somebody waits: closing need not wait for a reader's loop.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from infer_backends._backend import (
 )
 from infer_backends._classes import classify
 from infer_backends._errors import UnsupportedOperation
+from infer_backends._owned import OwnedStream
 from infer_backends._request_options import RequestOptions
 from infer_backends._ways import Responses, Way
 
@@ -102,7 +102,7 @@ async def stream(way: Way, backend: Backend, request: InferRequest) -> Responses
     options = request.options
     known = options_of(backend)
     fitted = _fitted(request, backend, known)
-    async with aclosing(way.stream(backend, fitted)) as responses:
+    async with OwnedStream(way.stream(backend, fitted)) as responses:
         async for response in responses:
             if options is not None and options.top_k is not None and "top_k" not in known:
                 classify(response, options.top_k, backend.metadata)

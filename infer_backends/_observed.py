@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from infer_backends._abilities import Abilities, with_abilities_of
@@ -19,6 +19,7 @@ from infer_backends._backend import (
 from infer_backends._deadline import Clock
 from infer_backends._errors import InferError, PluginError
 from infer_backends._events import AttemptEvent, Event
+from infer_backends._owned import OwnedStream
 from infer_backends._tensors import ModelMetadata
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class _AsyncStreaming(_Observing):
     async def stream_async(self, request: InferRequest) -> AsyncIterator[InferResponse]:
         """The member's responses, in the running event loop."""
         with self._told(request):
-            async with aclosing(self._member.stream_async(request)) as responses:
+            async with OwnedStream(self._member.stream_async(request)) as responses:
                 async for response in responses:
                     yield response
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from infer_backends._backend import InferRequest, InferResponse
 from infer_backends._deadline import Deadline
 from infer_backends._errors import DeadlineExceeded, Unavailable, UnsupportedOperation
+from infer_backends._owned import OwnedStream
 from infer_backends._ways import Responses
 
 Result = TypeVar("Result")
@@ -36,14 +37,9 @@ class InLoop:
             raise UnsupportedOperation(
                 "what answers for this model streams to threads only: use open_model"
             )
-        responses = backend.stream_async(request)
-        try:
+        async with OwnedStream(backend.stream_async(request)) as responses:
             async for response in responses:
                 yield response
-        finally:
-            close = getattr(responses, "aclose", None)
-            if close is not None:
-                await close()
 
     async def aside(self, function: Callable[[Deadline], Result], deadline: Deadline) -> Result:
         """What the function returns, in a thread of its own: the loop's own may all be in use.

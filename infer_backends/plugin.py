@@ -68,6 +68,7 @@ from infer_backends._hookspecs import API_VERSION, hookimpl
 from infer_backends._labels import with_labels
 from infer_backends._member_state import MemberState
 from infer_backends._options import OpenOptions, Option
+from infer_backends._owned import OwnedStream
 from infer_backends._request_options import RequestOptions, SequenceStep
 from infer_backends._server_answers import (
     BatchStatistics,
@@ -114,6 +115,7 @@ __all__ = [
     "ModelURL",
     "OpenOptions",
     "Option",
+    "OwnedStream",
     "ParameterValue",
     "PermissionDenied",
     "PluginConflict",

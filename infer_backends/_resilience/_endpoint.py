@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import aclosing
 from copy import copy
 
 from infer_backends import _fitting
@@ -20,6 +19,7 @@ from infer_backends._errors import (
     ProtocolError,
     Unavailable,
 )
+from infer_backends._owned import OwnedStream
 from infer_backends._resilience._breaker import Permit
 from infer_backends._resilience._opened import Opened
 from infer_backends._resilience._outage import is_outage
@@ -96,7 +96,7 @@ class Endpoint(Watched):
         try:
             if not self._loaded:
                 await way.aside(self._load, request.deadline)
-            async with aclosing(self._stream(way, request)) as responses:
+            async with OwnedStream(self._stream(way, request)) as responses:
                 async for response in responses:
                     begun = True
                     if held is not None and held.trial:
@@ -139,7 +139,7 @@ class Endpoint(Watched):
         token = object()
         opened = self._enter(token)
         try:
-            async with aclosing(_fitting.stream(way, opened.backend, request)) as responses:
+            async with OwnedStream(_fitting.stream(way, opened.backend, request)) as responses:
                 async for response in responses:
                     yield response
         finally:

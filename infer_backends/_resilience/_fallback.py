@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from infer_backends._backend import InferRequest, InferResponse
 from infer_backends._errors import InferError, UnsupportedOperation
 from infer_backends._events import FallbackEvent
+from infer_backends._owned import OwnedStream
 from infer_backends._request_options import REQUEST_OPTIONS
 from infer_backends._resilience._endpoint import Endpoint
 from infer_backends._resilience._policy import FAREWELL, Policy
@@ -96,7 +97,7 @@ class Fallback:
             endpoint, permit, share = step
             begun = False
             try:
-                async with aclosing(endpoint.responses(way, share, permit)) as responses:
+                async with OwnedStream(endpoint.responses(way, share, permit)) as responses:
                     async for response in responses:
                         if not begun and route.fell_back:
                             self._fell_back(route, endpoint.url, request)

@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
 from copy import copy
 from time import monotonic
 
@@ -21,6 +20,7 @@ from infer_backends._errors import (
 )
 from infer_backends._member_state import MemberState
 from infer_backends._members import OnlyMember
+from infer_backends._owned import OwnedStream
 from infer_backends._resilience._budget import RetryBudget, pause
 from infer_backends._resilience._policy import FAREWELL, Policy
 from infer_backends._resilience._remembered import remembered
@@ -163,7 +163,7 @@ class Single:
     async def _responses(self, way: Way, request: InferRequest) -> Responses:
         self._budget.calls += 1
         try:
-            async with aclosing(_fitting.stream(way, self._backend, request)) as responses:
+            async with OwnedStream(_fitting.stream(way, self._backend, request)) as responses:
                 async for response in responses:
                     yield response
         except (Unavailable, DeadlineExceeded) as exc:

@@ -348,3 +348,29 @@ def test_a_closed_model_says_so_before_anything_else() -> None:
     for ask in (lambda: model.stream({}), model.sequence, model.submit):
         with pytest.raises(ModelClosed):
             ask()
+
+
+@pytest.mark.parametrize("kind", ["bare", "fallback", "pool"])
+@pytest.mark.parametrize("left", ["held", "dropped"])
+def test_a_stream_that_its_loop_closes_is_closed_once(
+    kind: str, left: str, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = Counting() if kind == "pool" else CountingAsync()
+    made: Any = backend
+    if kind == "fallback":
+        made = opened(Switch("fake://a/m", backend), Switch("fake://b/m", CountingAsync()))
+    model = AsyncModel(made)
+    held: list[Any] = []
+
+    async def begin() -> None:
+        stream: Any = model.stream(n(9))
+        await stream.__anext__()
+        if left == "held":
+            held.append(stream)
+
+    asyncio.run(begin())
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
+    until(lambda: backend.ended == ["left"])
+    model_closed = asyncio.run(model.close())
+    assert model_closed is None

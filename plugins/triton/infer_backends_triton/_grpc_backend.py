@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import AbstractContextManager, aclosing, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from infer_backends.plugin import (
     ModelNotFound,
     ModelURL,
     OpenOptions,
+    OwnedStream,
     PermissionDenied,
     UnsupportedOperation,
 )
@@ -244,8 +245,8 @@ class GrpcBackend:
                 asked.headers,
                 _compression(asked),
             )
-            async with aclosing(messages):
-                async for answer in messages:
+            async with OwnedStream(messages) as answers:
+                async for answer in answers:
                     expect(len(answer))
                     response = reader.read(answer)
                     if response is not None:
