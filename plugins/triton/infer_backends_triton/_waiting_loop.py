@@ -197,6 +197,9 @@ class Slots:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 # It was given just before the task was cancelled.
                 self.give()
+            elif turn in self._waiters:
+                # A turn that nobody waits for any more must not be given.
+                self._waiters.remove(turn)
             raise
 
     def give(self) -> None:
