@@ -6,15 +6,19 @@ import asyncio
 import gzip
 import json
 import socket
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from infer_backends.plugin import (
+    Deadline,
+    DeadlineExceeded,
     InferRequest,
     InferResponse,
     InvalidInput,
@@ -24,9 +28,11 @@ from infer_backends.plugin import (
     Unavailable,
     UnsupportedOperation,
 )
+from infer_backends_triton import _http_client
 from infer_backends_triton._http import HTTPBackend
 from infer_backends_triton._http_coding import compress_body, decompress
 from infer_backends_triton._http_wire import TooLarge
+from infer_backends_triton._waiting_loop import IN_LOOP
 from tests.triton.http_faults import (
     EXTENSIONS,
     Answer,
@@ -168,6 +174,37 @@ def test_an_answer_compressed_in_another_way_breaks_the_protocol(
     ):
         infer(backend, asking())
     assert server.url.removesuffix("/m") in str(caught.value)
+
+
+def test_the_deadline_holds_while_others_compress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the request is sent, nothing was processed; when the answer is there, it was."""
+    release = threading.Event()
+    wait = partial(release.wait, 20)
+
+    async def call(backend: HTTPBackend) -> None:
+        others = [asyncio.create_task(IN_LOOP.work(wait, lambda: 20.0)) for _ in range(64)]
+        await asyncio.sleep(0)
+        request = asking()
+        request.deadline = Deadline.after(0.1)
+        with pytest.raises(DeadlineExceeded, match="compressed") as caught:
+            await backend.infer_async(request)
+        assert caught.value.unprocessed
+        release.set()
+        await asyncio.gather(*others)
+        release.clear()
+        monkeypatch.setattr(_http_client, "decompress", lambda *_: wait())
+        request.deadline = Deadline.after(2)
+        with pytest.raises(DeadlineExceeded, match="decompressed") as caught:
+            await backend.infer_async(request)
+        assert not caught.value.unprocessed
+        release.set()
+
+    answer = saying(compressed(tensor_answer([1.0]), "gzip"))
+    with faulty_server(answer, control=TRITON) as server, opened(server.url) as backend:
+        try:
+            asyncio.run(call(backend))
+        finally:
+            release.set()
 
 
 def test_an_answer_compressed_unasked_breaks_the_protocol(infer: Infer) -> None:

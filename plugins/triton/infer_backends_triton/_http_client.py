@@ -9,6 +9,7 @@ from typing import Any
 
 from infer_backends.plugin import (
     Deadline,
+    DeadlineExceeded,
     InferError,
     InferRequest,
     InvalidInput,
@@ -36,6 +37,7 @@ from infer_backends_triton._metadata import read_metadata
 from infer_backends_triton._per_loop import PerLoop
 from infer_backends_triton._settings import ConnectionSettings, check_headers, secret_values
 from infer_backends_triton._status import error_message, http_error, is_of_broken_relay
+from infer_backends_triton._unsent import BEFORE_SENDING
 
 # What a server says of itself and its models is small; max_response_bytes is about tensors.
 _MAX_CONTROL_BYTES = 16 * 1024 * 1024
@@ -190,13 +192,17 @@ class HTTPClient:
         if max_body is None:
             max_body = settings.max_response_bytes
         if coding is not None:
-            request = await self._pool.waiting.work(partial(compress_body, request, coding))
+            with BEFORE_SENDING:
+                request = await self._pool.waiting.work(
+                    partial(compress_body, request, coding),
+                    partial(deadline.patience, "the request was compressed"),
+                )
             landing = None
         response = await self._pool.exchange(
             request, deadline, max_body, repeatable=repeatable, landing=landing
         )
         if response.head.coding:
-            await self._decompress(response, coding, max_body)
+            await self._decompress(response, coding, max_body, deadline)
         if response.head.status == 200:
             return response
         raise self.refusal(response, headers or {})
@@ -212,7 +218,9 @@ class HTTPClient:
             relay_broke=is_of_broken_relay(body),
         )
 
-    async def _decompress(self, response: HTTPResponse, coding: str | None, limit: int) -> None:
+    async def _decompress(
+        self, response: HTTPResponse, coding: str | None, limit: int, deadline: Deadline
+    ) -> None:
         """Have the body of an answer as it was before it was compressed."""
         try:
             if response.head.coding != coding:
@@ -221,8 +229,12 @@ class HTTPClient:
                 )
             with naming(self._settings.url):
                 response.body = await self._pool.waiting.work(
-                    partial(decompress, response.body, coding, limit)
+                    partial(decompress, response.body, coding, limit),
+                    partial(deadline.patience, "the answer was decompressed"),
                 )
+        except DeadlineExceeded as exc:
+            exc.unprocessed = False
+            raise
         except ProtocolError:
             # The status says what happened, with or without the explanation.
             if response.head.status == 200:

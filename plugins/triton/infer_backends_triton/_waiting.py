@@ -57,8 +57,13 @@ class Waiting(Protocol):
         """Wait until another thread has settled ``future``, which stays as it is."""
         ...
 
-    async def work(self, task: Callable[[], Result]) -> Result:
-        """What a task returns that keeps a processor busy for a while."""
+    async def work(self, task: Callable[[], Result], patience: Patience) -> Result:
+        """What a task returns that keeps a processor busy for a while.
+
+        Args:
+            task: What to do.
+            patience: How long to wait for another thread each time; what it raises is raised.
+        """
         ...
 
 
@@ -81,7 +86,11 @@ class _Blocking:
         while not future.done():
             concurrent.futures.wait((future,), min(patience(), LONGEST_WAIT))
 
-    async def work(self, task: Callable[[], Result]) -> Result:
+    async def work(
+        self,
+        task: Callable[[], Result],
+        patience: Patience,  # noqa: ARG002 - no other thread is waited for
+    ) -> Result:
         return task()
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from infer_backends.plugin import Unavailable
 from infer_backends_triton._waiting import LONGEST_WAIT, Patience, Readiness, Waiting
 
 Result = TypeVar("Result")
@@ -23,6 +25,16 @@ def can_watch_sockets() -> bool:
 
 
 class _InLoop:
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Have threads of this process's own; they start when there is work."""
+        # Not the loop's own, which others may keep busy for as long as they like.
+        self._workers = concurrent.futures.ThreadPoolExecutor(
+            os.cpu_count() or 1, thread_name_prefix="infer-backends-triton-work"
+        )
+
     def on(self, sock: socket.socket) -> Readiness:
         return _Watched(sock)
 
@@ -38,12 +50,26 @@ class _InLoop:
         future.add_done_callback(tell)
         await wait_for(done, patience)
 
-    async def work(self, task: Callable[[], Result]) -> Result:
-        return await asyncio.to_thread(task)
+    async def work(self, task: Callable[[], Result], patience: Patience) -> Result:
+        try:
+            future = self._workers.submit(task)
+        except RuntimeError as exc:
+            # The system's limit, or the interpreter is being taken down.
+            raise Unavailable(f"no thread could be started: {exc}") from exc
+        try:
+            await self.settled(future, patience)
+        finally:
+            # What was not begun is not begun any more.
+            future.cancel()
+        return future.result()
 
 
+_in_loop = _InLoop()
 #: The way of the running event loop.
-IN_LOOP: Waiting = _InLoop()
+IN_LOOP: Waiting = _in_loop
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_loop.renew)
 
 
 async def wait_for(future: asyncio.Future[Result], patience: Patience) -> Result:
