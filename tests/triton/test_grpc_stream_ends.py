@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from infer_backends.plugin import Deadline, DeadlineExceeded, ModelClosed, Unavailable
-from infer_backends_triton import LocalTriton
+from infer_backends_triton import LocalTriton, _grpc_loop
 from infer_backends_triton._grpc_backend import GrpcBackend
 from tests.servers import repository
-from tests.triton.grpc_fakes import a_request, fake_server, opened
+from tests.triton.grpc_fakes import a_request, echo, fake_server, opened
 from tests.triton.streams import (
     InLoop,
     Start,
@@ -192,3 +195,56 @@ def test_a_deadline_may_end_while_the_caller_does_something_else(url: str) -> No
         with pytest.raises(DeadlineExceeded):
             list(stream)
         assert backend.ready(Deadline.after(10))
+
+
+def test_a_stream_whose_closing_is_cancelled_leaves_nothing(url: str) -> None:
+    async def main(backend: GrpcBackend) -> None:
+        stream = backend.stream_async(asking(1000, seconds=0.002))
+        await anext(stream)
+        closing = asyncio.create_task(stream.aclose())  # type: ignore[arg-type]
+        await asyncio.sleep(0.005)
+        while not closing.done():
+            closing.cancel()
+            await asyncio.sleep(0.001)
+        assert closing.cancelled(), "it was cancelled while it ended the stream"
+        assert not backend._in_loops.here()._calls
+
+    with opened(url) as backend:
+        asyncio.run(main(backend))
+        assert in_flight(backend) == 0
+
+
+def test_cancelling_a_task_that_waits_lets_the_server_finish_what_it_sends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_grpc_loop, "LULL", 1.0)
+    monkeypatch.setattr(_grpc_loop, "LONGEST", 20.0)
+    left, cancelled = threading.Event(), threading.Event()
+    sent: list[int] = []
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        context.add_callback(cancelled.set)
+        yield echo(request, context)
+        assert left.wait(20)
+        for number in range(8):
+            yield echo(request, context)
+            sent.append(number)
+            time.sleep(0.01)
+        cancelled.wait(20)
+
+    async def main(backend: GrpcBackend) -> None:
+        stream = backend.stream_async(a_request())
+        await anext(stream)
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        left.set()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not backend._in_loops.here()._calls
+
+    with fake_server(stream=answer) as server, opened(server.url) as backend:
+        asyncio.run(main(backend))
+        assert cancelled.wait(10)
+        assert in_flight(backend) == 0
+    assert sent == list(range(8))

@@ -113,16 +113,21 @@ class LoopChannel:
             channel = self._channel
             call = made(message, timeout=remaining, metadata=metadata, compression=compression)
             self._calls.add(call)
+            reading: asyncio.Future[Any] | None = None
             try:
                 while True:
-                    answer = await self._wait(call.read(), call, deadline, headers, channel)
+                    reading = asyncio.ensure_future(call.read())
+                    answer = await self._wait(_read_of(reading), call, deadline, headers, channel)
+                    reading = None
                     if not isinstance(answer, bytes):  # It is grpc.aio.EOF.
                         return
                     yield answer
             finally:
-                if generation == GATE.generation:
-                    await _end_stream(call)
-                self._calls.discard(call)
+                try:
+                    if generation == GATE.generation:
+                        await _end_stream(call, reading)
+                finally:
+                    self._calls.discard(call)
         finally:
             GATE.leave(generation)
 
@@ -216,21 +221,34 @@ class LoopChannel:
         self._forget_channel()
 
 
-async def _end_stream(call: Any) -> None:
-    """End a stream that its reader has left; see ``_grpc_ending.py``."""
-    if call.done():
-        return
+async def _read_of(reading: asyncio.Future[Any]) -> Any:
+    """What is read; whoever is cancelled here leaves it alone.
+
+    gRPC cancels a call together with the task that reads, which may be while the server sends.
+    """
+    await asyncio.wait((reading,))
+    return reading.result()
+
+
+async def _end_stream(call: Any, reading: asyncio.Future[Any] | None) -> None:
+    """End a stream that its reader has left; see ``_grpc_ending.py``.
+
+    Args:
+        call: What gRPC returned for it.
+        reading: What reads from it already, if something does.
+    """
     loop = asyncio.get_running_loop()
     limit = loop.time() + LONGEST
-    reading: asyncio.Future[Any] | None = None
     try:
-        while loop.time() < limit:
-            reading = asyncio.ensure_future(call.read())
+        while loop.time() < limit and not call.done():
+            if reading is None:
+                reading = asyncio.ensure_future(call.read())
             done, _ = await asyncio.wait({reading}, timeout=LULL)
             if not done or reading.cancelled() or reading.exception() is not None:
                 break
             if not isinstance(reading.result(), bytes):
                 break
+            reading = None
     finally:
         call.cancel()
         if reading is not None:
