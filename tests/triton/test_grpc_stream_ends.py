@@ -19,6 +19,7 @@ import pytest
 from infer_backends.plugin import Deadline, DeadlineExceeded, ModelClosed, Unavailable
 from infer_backends_triton import LocalTriton, _grpc_loop
 from infer_backends_triton._grpc_backend import GrpcBackend
+from infer_backends_triton._grpc_ending import _Draining
 from tests.servers import repository
 from tests.triton.grpc_fakes import a_request, echo, fake_server, opened
 from tests.triton.streams import (
@@ -248,3 +249,14 @@ def test_cancelling_a_task_that_waits_lets_the_server_finish_what_it_sends(
         assert cancelled.wait(10)
         assert in_flight(backend) == 0
     assert sent == list(range(8))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whatever_a_stream_raises_is_its_end() -> None:
+    def broken() -> Iterator[bytes]:
+        yield b""
+        raise ValueError("the channel was closed")
+
+    draining = _Draining(broken())
+    draining._thread.join(10)
+    assert draining._ended.is_set()

@@ -70,7 +70,9 @@ class _Draining:
         self._ended.wait(LONGEST)
 
     def _take(self) -> None:
-        with contextlib.suppress(grpc.RpcError):
-            for _ in self._call:
-                self._latest = time.monotonic()
-        self._ended.set()
+        try:
+            with contextlib.suppress(grpc.RpcError):
+                for _ in self._call:
+                    self._latest = time.monotonic()
+        finally:
+            self._ended.set()
