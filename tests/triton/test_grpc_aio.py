@@ -245,7 +245,7 @@ with opened(sys.argv[1]) as backend:
         try:
             asyncio.run(ask(backend))
         except UnsupportedOperation as exc:
-            os._exit(0 if "fork" in str(exc) else 12)
+            os._exit(0 if exc.unprocessed and "fork" in str(exc) else 12)
         os._exit(13)
     print(wait_for(child))
     asyncio.run(ask(backend))

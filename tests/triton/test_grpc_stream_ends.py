@@ -202,7 +202,7 @@ def test_a_stream_whose_closing_is_cancelled_leaves_nothing(url: str) -> None:
     async def main(backend: GrpcBackend) -> None:
         stream = backend.stream_async(asking(1000, seconds=0.002))
         await anext(stream)
-        closing = asyncio.create_task(stream.aclose())  # type: ignore[arg-type]
+        closing = asyncio.create_task(stream.aclose())
         await asyncio.sleep(0.005)
         while not closing.done():
             closing.cancel()

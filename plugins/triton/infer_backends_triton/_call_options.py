@@ -24,6 +24,7 @@ from infer_backends.plugin import (
     Unavailable,
     UnsupportedOperation,
 )
+from infer_backends_triton._unsent import BEFORE_SENDING
 
 #: The extension that each option is a part of.
 _EXTENSIONS = {
@@ -127,21 +128,9 @@ class CallOptions:
             UnsupportedOperation: The server, or the model, cannot do it.
             DeadlineExceeded: The request waited for too long in the server's queue.
         """
-        refused = options.given - self.offered
-        if refused:
-            name = min(refused)
-            raise UnsupportedOperation(
-                f"{self._url} cannot do {name}=" + (f": {text}" if (text := lacking(name)) else "")
-            )
-        if options.top_k is not None:
-            self._check_ranks(request, options.top_k)
+        with BEFORE_SENDING:
+            self._check(request, options)
         named = _parameters(options)
-        both = [name for name in _reserved(options) if name in request.parameters]
-        if both:
-            raise InvalidInput(
-                f"the parameter {both[0]!r} is given in parameters=, and by the option of the same "
-                "meaning too: give one of them"
-            )
         asked = replace(request, parameters={**request.parameters, **named})
         try:
             yield asked
@@ -153,6 +142,22 @@ class CallOptions:
                 f"turn: {exc}",
                 unprocessed=exc.unprocessed,
             ) from exc
+
+    def _check(self, request: InferRequest, options: RequestOptions) -> None:
+        refused = options.given - self.offered
+        if refused:
+            name = min(refused)
+            raise UnsupportedOperation(
+                f"{self._url} cannot do {name}=" + (f": {text}" if (text := lacking(name)) else "")
+            )
+        if options.top_k is not None:
+            self._check_ranks(request, options.top_k)
+        both = [name for name in _reserved(options) if name in request.parameters]
+        if both:
+            raise InvalidInput(
+                f"the parameter {both[0]!r} is given in parameters=, and by the option of the same "
+                "meaning too: give one of them"
+            )
 
     def _check_ranks(self, request: InferRequest, top_k: int) -> None:
         if top_k < 1:

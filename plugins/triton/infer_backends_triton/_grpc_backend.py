@@ -45,6 +45,7 @@ from infer_backends_triton._settings import ConnectionSettings
 from infer_backends_triton._shared_asking import Asking
 from infer_backends_triton._shared_grpc import GrpcSharedServer
 from infer_backends_triton._shared_memory import SharedMemory, share
+from infer_backends_triton._unsent import BEFORE_SENDING
 
 if TYPE_CHECKING:
     from infer_backends_triton._grpc_loop import LoopChannel
@@ -202,7 +203,8 @@ class GrpcBackend:
         )
 
     def _build(self, request: InferRequest) -> bytes:
-        message = self._requests.build(request)
+        with BEFORE_SENDING:
+            message = self._requests.build(request)
         expect(len(message))
         return message
 

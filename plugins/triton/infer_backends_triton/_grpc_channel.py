@@ -15,6 +15,7 @@ from typing import Any
 
 from infer_backends.plugin import (
     Deadline,
+    DeadlineExceeded,
     InferError,
     InvalidInput,
     InvalidURL,
@@ -33,6 +34,7 @@ from infer_backends_triton._grpc_headers import GrpcMetadata, to_grpc_metadata
 from infer_backends_triton._grpc_runtime import grpc
 from infer_backends_triton._grpc_tls import channel_credentials
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._unsent import BEFORE_SENDING
 
 #: What the methods of the service are called by.
 SERVICE = "/inference.GRPCInferenceService/"
@@ -76,7 +78,8 @@ class Endpoint:
         """The metadata of a call that has these headers of its own."""
         if not headers:
             return self._metadata
-        return self._metadata + to_grpc_metadata(headers, InvalidInput)
+        with BEFORE_SENDING:
+            return self._metadata + to_grpc_metadata(headers, InvalidInput)
 
 
 @dataclass(slots=True, eq=False)
@@ -162,10 +165,12 @@ class GrpcConnection:
         metadata = self.endpoint.metadata(headers)
         generation = self._gate.enter()
         try:
-            link = self._take()
+            with BEFORE_SENDING:
+                link = self._take()
             try:
-                remaining = deadline.require(self._asking)
-                watch = self._alarms.begin(deadline) if deadline.alarmed else None
+                with BEFORE_SENDING:
+                    remaining = deadline.require(self._asking)
+                    watch = self._alarms.begin(deadline) if deadline.alarmed else None
                 try:
                     return link.method(method)(
                         message,
@@ -210,15 +215,17 @@ class GrpcConnection:
         metadata = self.endpoint.metadata(headers)
         generation = self._gate.enter()
         try:
-            link = self._take()
+            with BEFORE_SENDING:
+                link = self._take()
             try:
-                remaining = min(deadline.require(self._asking), LONGEST_CALL)
-                try:
-                    call = link.stream(method)(
-                        message, timeout=remaining, metadata=metadata, compression=compression
-                    )
-                except ValueError as exc:
-                    raise self._failures.of_closing() from exc
+                with BEFORE_SENDING:
+                    remaining = min(deadline.require(self._asking), LONGEST_CALL)
+                    try:
+                        call = link.stream(method)(
+                            message, timeout=remaining, metadata=metadata, compression=compression
+                        )
+                    except ValueError as exc:
+                        raise self._failures.of_closing() from exc
                 with self._ending(call, generation):
                     while True:
                         self._require_own(generation)
@@ -239,7 +246,12 @@ class GrpcConnection:
         link: _Link,
     ) -> bytes | None:
         """The next answer of a stream; None at its end."""
-        watch = self._alarms.begin(deadline) if deadline.alarmed else None
+        try:
+            watch = self._alarms.begin(deadline) if deadline.alarmed else None
+        except DeadlineExceeded as exc:
+            # The request was sent.
+            exc.unprocessed = False
+            raise
         try:
             return next(call, None)
         except grpc.RpcError as exc:
@@ -273,7 +285,10 @@ class GrpcConnection:
         """What the failure of a call on ``link`` stands for, and what to chain to it."""
         if not isinstance(exc, grpc.RpcError):
             # A ValueError: what grpc raises for a channel that was closed in the meantime.
-            return self._failures.of_closing(), exc
+            # Nothing was sent.
+            closed = self._failures.of_closing()
+            closed.unprocessed = True
+            return closed, exc
         error, cause = self._failures.read(exc, headers or {}, closed=self._closed)
         if isinstance(error, MENDED_BY_RECONNECTING):
             self._retire(link)

@@ -22,6 +22,7 @@ from infer_backends_triton._grpc_ending import LONGEST, LULL
 from infer_backends_triton._grpc_failures import MENDED_BY_RECONNECTING, require_descriptors
 from infer_backends_triton._grpc_fork import GATE
 from infer_backends_triton._grpc_runtime import grpc
+from infer_backends_triton._unsent import BEFORE_SENDING
 
 _channels: weakref.WeakSet[Any] = weakref.WeakSet()
 # In a child: what would hang if it were taken down.
@@ -69,8 +70,9 @@ class LoopChannel:
         metadata = self._endpoint.metadata(headers)
         generation = GATE.enter()
         try:
-            remaining = min(deadline.require(self._asking), LONGEST_CALL)
-            made = self._method(method)
+            with BEFORE_SENDING:
+                remaining = min(deadline.require(self._asking), LONGEST_CALL)
+                made = self._method(method)
             channel = self._channel
             call = made(message, timeout=remaining, metadata=metadata, compression=compression)
             self._calls.add(call)
@@ -107,9 +109,10 @@ class LoopChannel:
         metadata = self._endpoint.metadata(headers)
         generation = GATE.enter()
         try:
-            remaining = min(deadline.require(self._asking), LONGEST_CALL)
-            # On the wire this is one request of a stream in both directions, and its end.
-            made = self._method(method, "unary_stream")
+            with BEFORE_SENDING:
+                remaining = min(deadline.require(self._asking), LONGEST_CALL)
+                # On the wire this is one request of a stream in both directions, and its end.
+                made = self._method(method, "unary_stream")
             channel = self._channel
             call = made(message, timeout=remaining, metadata=metadata, compression=compression)
             self._calls.add(call)
@@ -200,7 +203,8 @@ class LoopChannel:
         if _of_the_parent:
             raise UnsupportedOperation(
                 "gRPC was in use in an event loop when this process was forked, and would hang "
-                "here: close the model before the fork, start processes by 'spawn', or use http://"
+                "here: close the model before the fork, start processes by 'spawn', or use http://",
+                unprocessed=True,
             )
         endpoint = self._endpoint
         require_descriptors(endpoint.settings)

@@ -36,6 +36,7 @@ from infer_backends_triton._settings import ConnectionSettings
 from infer_backends_triton._shared_asking import Asking
 from infer_backends_triton._shared_http import HTTPSharedServer
 from infer_backends_triton._shared_memory import SharedMemory, share
+from infer_backends_triton._unsent import BEFORE_SENDING
 from infer_backends_triton._waiting import run
 
 
@@ -191,10 +192,12 @@ class HTTPBackend:
         if request.options is not None:
             coding = request.options.compression
             reader = self._ranked_reader if ranks(request) else reader
-        head = server.own_head(self._infer_path, request.headers, coding)
-        answer = reader.expect(request)
+        with BEFORE_SENDING:
+            head = server.own_head(self._infer_path, request.headers, coding)
+            answer = reader.expect(request)
+            message = self._writer.write(request, head)
         response = await server.exchange(
-            self._writer.write(request, head),
+            message,
             request.deadline,
             landing=answer,
             headers=request.headers,

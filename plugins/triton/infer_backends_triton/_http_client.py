@@ -337,8 +337,9 @@ async def ask(
         message: The JSON object to send.
         tensors: The bytes that follow it; none of them empty.
     """
-    head = server.own_head(path, request.headers) or head
-    beginning = begin_request(head, message, sum(map(len, tensors)))
+    with BEFORE_SENDING:
+        head = server.own_head(path, request.headers) or head
+        beginning = begin_request(head, message, sum(map(len, tensors)))
     response = await server.exchange(
         [beginning, *tensors], request.deadline, headers=request.headers
     )

@@ -19,6 +19,7 @@ from infer_backends_triton._http_connection import Connection, HTTPResponse, Lan
 from infer_backends_triton._http_dial import dial
 from infer_backends_triton._http_stream import Buffer
 from infer_backends_triton._settings import ConnectionSettings
+from infer_backends_triton._unsent import BEFORE_SENDING
 from infer_backends_triton._waiting import BLOCKING, Patience, Waiting
 
 # A load balancer may forget a silent connection without a word; then a request would wait in vain.
@@ -65,6 +66,7 @@ class ConnectionPool:
     ) -> None:
         self.waiting = waiting
         self._settings = settings
+        self._asking = f"asking {settings.url}"
         self._context = context
         self._bound = bound
         self._max_idle = max_idle
@@ -105,10 +107,11 @@ class ConnectionPool:
         if bound is not None:
             await bound.take(partial(self._patience, deadline))
         try:
-            connection = self._take_idle()
-            if connection is None:
-                connection = await self._connect(deadline)
-            else:
+            with BEFORE_SENDING:
+                deadline.require(self._asking)
+                kept = self._take_idle()
+                connection = await self._connect(deadline) if kept is None else kept
+            if kept is not None:
                 try:
                     return await self._exchange(connection, request, deadline, max_body, landing)
                 except Unavailable:

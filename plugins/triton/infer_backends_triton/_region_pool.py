@@ -244,7 +244,7 @@ class RegionPool:
     def _take_idle(self, size: int) -> Region | None:
         with self._lock:
             if self._closed:
-                raise ModelClosed("the model was closed: open it again")
+                raise ModelClosed("the model was closed: open it again", unprocessed=True)
             # The one used last first: the others may be dropped after a while.
             for region in reversed(self._idle):
                 if size <= region.size <= 2 * size:

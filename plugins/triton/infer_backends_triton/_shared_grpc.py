@@ -23,6 +23,7 @@ from infer_backends_triton._grpc_messages import (
 )
 from infer_backends_triton._grpc_runtime import service_pb2
 from infer_backends_triton._shared_layout import Answer, AnsweredTensor, Layout, Slot
+from infer_backends_triton._unsent import BEFORE_SENDING
 
 if TYPE_CHECKING:
     from infer_backends_triton._grpc_loop import LoopChannel
@@ -94,6 +95,10 @@ class GrpcSharedServer:
         return read_infer(answer, request, layout, self._url)
 
     def _build(self, request: InferRequest, region: str, layout: Layout) -> bytes:
+        with BEFORE_SENDING:
+            return self._message(request, region, layout)
+
+    def _message(self, request: InferRequest, region: str, layout: Layout) -> bytes:
         dtypes = {spec.name: spec.dtype for spec in self._metadata.inputs}
         try:
             message = service_pb2.ModelInferRequest(

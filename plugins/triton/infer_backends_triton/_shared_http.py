@@ -19,6 +19,7 @@ from infer_backends_triton._codec import encode
 from infer_backends_triton._http_messages import parse_object, read_index, server_path
 from infer_backends_triton._http_requests import ranked
 from infer_backends_triton._shared_layout import Answer, AnsweredTensor, Layout, Slot
+from infer_backends_triton._unsent import BEFORE_SENDING
 
 _Tensors = list[bytes | memoryview]
 
@@ -91,7 +92,7 @@ class HTTPSharedServer:
     def infer(self, request: InferRequest, region: str, layout: Layout) -> Answer:
         """Ask the model; the inputs of the layout are in the region already."""
         return self._read(
-            self._ask(request, *build_infer(request, self._metadata, region, layout)),
+            self._ask(request, *self._build(request, region, layout)),
             request,
             layout,
         )
@@ -101,10 +102,16 @@ class HTTPSharedServer:
     ) -> Answer:
         """Do the same in the running event loop, by what asks the model there."""
         return self._read(
-            await ask(request, *build_infer(request, self._metadata, region, layout)),
+            await ask(request, *self._build(request, region, layout)),
             request,
             layout,
         )
+
+    def _build(
+        self, request: InferRequest, region: str, layout: Layout
+    ) -> tuple[dict[str, Any], _Tensors]:
+        with BEFORE_SENDING:
+            return build_infer(request, self._metadata, region, layout)
 
     def _read(
         self, answered: tuple[memoryview, int | None], request: InferRequest, layout: Layout

@@ -47,6 +47,7 @@ from infer_backends_triton._settings import ConnectionSettings
 from infer_backends_triton._shared_asking import Asking, InThread
 from infer_backends_triton._shared_layout import Answer, AnsweredTensor, Layout, lay_out
 from infer_backends_triton._status import RegionError, RegionLost, RegionTooSmall
+from infer_backends_triton._unsent import BEFORE_SENDING
 from infer_backends_triton._waiting import run
 
 #: Tensors of fewer bytes go inline.
@@ -211,9 +212,10 @@ class SharedMemory:
         )
         answered = False
         try:
-            for name, slot in layout.inputs.items():
-                raw = np.frombuffer(encode(request.inputs[name], self._inputs[name]), np.uint8)
-                region.content[slot.offset : slot.offset + slot.size] = raw
+            with BEFORE_SENDING:
+                for name, slot in layout.inputs.items():
+                    raw = np.frombuffer(encode(request.inputs[name], self._inputs[name]), np.uint8)
+                    region.content[slot.offset : slot.offset + slot.size] = raw
             answer = await asking.ask(request, region.name, layout)
             answered = True
             response = InferResponse(
