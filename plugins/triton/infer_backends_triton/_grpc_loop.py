@@ -128,11 +128,21 @@ class LoopChannel:
             finally:
                 try:
                     if generation == GATE.generation:
-                        await _end_stream(call, reading)
+                        if self._is_running():
+                            await _end_stream(call, reading)
+                        else:
+                            _abandon(call, reading)
                 finally:
                     self._calls.discard(call)
         finally:
             GATE.leave(generation)
+
+    def _is_running(self) -> bool:
+        """Whether this is done by the loop, and not by who collects what it left when it ended."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def close(self) -> None:
         """Cancel the calls in flight, and disconnect; in any thread, and after the loop's end."""
@@ -234,6 +244,14 @@ async def _read_of(reading: asyncio.Future[Any]) -> Any:
     return reading.result()
 
 
+def _abandon(call: Any, reading: asyncio.Future[Any] | None) -> None:
+    """End a stream whose loop has ended: nobody can wait for it any more."""
+    with contextlib.suppress(RuntimeError):
+        call.cancel()
+        if reading is not None:
+            reading.cancel()
+
+
 async def _end_stream(call: Any, reading: asyncio.Future[Any] | None) -> None:
     """End a stream that its reader has left; see ``_grpc_ending.py``.
 
@@ -253,8 +271,14 @@ async def _end_stream(call: Any, reading: asyncio.Future[Any] | None) -> None:
             if not isinstance(reading.result(), bytes):
                 break
             reading = None
+    except GeneratorExit:
+        # The loop has ended before this did.
+        _abandon(call, reading)
+        reading = None
+        raise
     finally:
-        call.cancel()
+        with contextlib.suppress(RuntimeError):
+            call.cancel()
         if reading is not None:
             await asyncio.gather(reading, return_exceptions=True)
 
