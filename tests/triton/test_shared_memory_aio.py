@@ -187,3 +187,25 @@ def test_steps_that_block_end_at_their_deadline_when_no_thread_is_free() -> None
 
     asyncio.run(call())
     assert undone == [3]
+
+
+def test_an_answer_is_not_lost_where_no_thread_is_free_to_tidy_up(
+    triton: LocalTriton, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    async def call() -> None:
+        async with opened(url_of(triton, protocol)) as model:
+            for seed in range(2):
+                assert await right(model, seed)
+            monkeypatch.setattr(RegionPool, "untidy", property(lambda _: True))
+            for _ in range(64):
+                asyncio.get_running_loop().run_in_executor(None, release.wait, 20)
+            x = numbers(3)
+            try:
+                answer = await model.infer({"INPUT": x}, timeout=2.0)
+            finally:
+                release.set()
+            assert answer["OUTPUT"].tobytes() == x.tobytes()
+
+    asyncio.run(call())

@@ -8,6 +8,7 @@ that goes wrong with regions alone, the call goes the ordinary way and still suc
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import weakref
@@ -233,7 +234,9 @@ class SharedMemory:
             else:
                 pool.retire(region)
         if pool.untidy:
-            await asking.aside(pool.tidy, deadline)
+            # The answer is here; what is late now is tidied up after another call.
+            with contextlib.suppress(DeadlineExceeded):
+                await asking.aside(pool.tidy, deadline)
         return response
 
     def _take(self, size: int, deadline: Deadline) -> regions.Region:
