@@ -73,6 +73,8 @@ class _Sequence:
 
     def _note(self, *, last: bool, error: BaseException | None = None) -> None:
         """How a step went. One that did no work may be made again."""
+        if isinstance(error, UnsupportedOperation):
+            return
         if isinstance(error, InferError) and error.unprocessed:
             return
         self._started = True

@@ -263,6 +263,10 @@ def test_a_step_that_was_not_sent_does_not_begin_the_sequence() -> None:
             step(np.ones((3, 3)))
         with pytest.raises(DeadlineExceeded):
             step.infer({"x": X}, timeout=1e-9)
+        backend.errors = [UnsupportedOperation("not with these headers")]
+        with pytest.raises(UnsupportedOperation):
+            step(X)
+        del backend.requests[:]
         assert step(X).tolist() == [[1, 1, 1]]
     assert marks(backend) == [(True, False)]
 
