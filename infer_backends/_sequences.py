@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,9 @@ class _Sequence:
             unprocessed=True,
         )
 
-    def _next(self, request: InferRequest, *, last: bool) -> InferRequest:
-        """The request, with its place in the sequence."""
+    @contextmanager
+    def _stepping(self, request: InferRequest, *, last: bool) -> Iterator[None]:
+        """Give the request its place in the sequence, and note how its step goes."""
         if not isinstance(last, bool):
             raise InvalidInput(f"last= is True or False, not {type(last).__name__}")
         request.deadline.require("the step began")
@@ -69,17 +71,16 @@ class _Sequence:
             raise InvalidInput("this sequence has ended: begin another one by model.sequence()")
         step = SequenceStep(self._id, start=not self._started, end=last)
         request.options = RequestOptions(sequence=step)
-        return request
-
-    def _note(self, *, last: bool, error: BaseException | None = None) -> None:
-        """How a step went. One that did no work may be made again."""
-        if isinstance(error, UnsupportedOperation):
-            return
-        if isinstance(error, InferError) and error.unprocessed:
-            return
+        try:
+            yield
+        except BaseException as exc:
+            # One that did no work may be made again.
+            refused = isinstance(exc, UnsupportedOperation)
+            if not refused and not (isinstance(exc, InferError) and exc.unprocessed):
+                self._started = True
+            raise
         self._started = True
-        if error is None:
-            self._ended = last
+        self._ended = last
 
 
 class _Turn:
@@ -151,14 +152,8 @@ class ModelSequence(_Sequence):
         if not turn.acquire(timeout=max(0.0, request.deadline.remaining())):
             raise self._late()
         try:
-            step = self._next(request, last=last)
-            try:
-                response = self._run(step, self._backend)
-            except BaseException as exc:
-                self._note(last=last, error=exc)
-                raise
-            self._note(last=last)
-            return response
+            with self._stepping(request, last=last):
+                return self._run(request, self._backend)
         finally:
             turn.release()
 
@@ -218,14 +213,8 @@ class AsyncModelSequence(_Sequence):
     async def _step(self, request: InferRequest, *, last: bool) -> InferResponse:
         turn = await self._take(request)
         try:
-            step = self._next(request, last=last)
-            try:
-                response = await self._run(step, self._backend)
-            except BaseException as exc:
-                self._note(last=last, error=exc)
-                raise
-            self._note(last=last)
-            return response
+            with self._stepping(request, last=last):
+                return await self._run(request, self._backend)
         finally:
             turn.release()
 
