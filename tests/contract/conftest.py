@@ -8,61 +8,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
-import onnx
 import pytest
 import trustme
-from onnx import TensorProto, helper
 
-from infer_backends import DataType, TensorSpec
-from infer_backends.testing import REFERENCE_MODELS, ReferenceModel
+from infer_backends.testing import REFERENCE_MODELS
 from infer_backends_triton._local import LocalTriton
 from tests.servers import repository
 from tests.servers.tls import tls_proxy
 
-ONNX_TYPES = {
-    DataType.BOOL: TensorProto.BOOL,
-    DataType.UINT8: TensorProto.UINT8,
-    DataType.UINT16: TensorProto.UINT16,
-    DataType.UINT32: TensorProto.UINT32,
-    DataType.UINT64: TensorProto.UINT64,
-    DataType.INT8: TensorProto.INT8,
-    DataType.INT16: TensorProto.INT16,
-    DataType.INT32: TensorProto.INT32,
-    DataType.INT64: TensorProto.INT64,
-    DataType.FP16: TensorProto.FLOAT16,
-    DataType.FP32: TensorProto.FLOAT,
-    DataType.FP64: TensorProto.DOUBLE,
-    DataType.BF16: TensorProto.BFLOAT16,
-    DataType.BYTES: TensorProto.STRING,
-}
-MIXED = [
-    helper.make_node("Add", ["image", "image"], ["scaled"]),
-    helper.make_node("Identity", ["codes"], ["copied"]),
-    helper.make_node("Identity", ["scaled"], ["again"]),
-]
-
-
-def tensor(spec: TensorSpec) -> onnx.ValueInfoProto:
-    dims = [None if size == -1 else size for size in spec.shape]
-    return helper.make_tensor_value_info(spec.name, ONNX_TYPES[spec.dtype], dims)
-
-
-def write(reference: ReferenceModel, folder: Path) -> None:
-    nodes = MIXED if reference.name == "mixed" else [helper.make_node("Identity", ["x"], ["y"])]
-    graph = helper.make_graph(
-        nodes, "reference", [*map(tensor, reference.inputs)], [*map(tensor, reference.outputs)]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
-    onnx.save(model, folder / f"{reference.name}.onnx")
-
 
 @pytest.fixture(scope="session")
-def reference_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One ONNX file for each reference model."""
-    folder = tmp_path_factory.mktemp("reference")
-    for reference in REFERENCE_MODELS.values():
-        write(reference, folder)
-    return folder
+def reference_folder() -> Path:
+    """One ONNX file for each reference model; not to be written to."""
+    return REFERENCE_MODELS["mixed"].onnx_file.parent
 
 
 @pytest.fixture(scope="session")
