@@ -1,4 +1,4 @@
-"""Door 3: for those who test a plugin. Needs pytest, which the extra ``testing`` brings.
+"""Door 3: for those who test a plugin. The suites need pytest, which the extra ``testing`` brings.
 
 A plugin's tests subclass :class:`BackendContract`, and say where its models are::
 
@@ -8,28 +8,15 @@ A plugin's tests subclass :class:`BackendContract`, and say where its models are
             return lambda name: f"myruntime:models/{name}.bin"
 """
 
-try:
-    import pytest
-except ModuleNotFoundError as exc:
-    if exc.name != "pytest":
-        raise
-    from infer_backends._errors import MissingDependency
+from __future__ import annotations
 
-    raise MissingDependency(
-        "infer_backends.testing needs the package pytest: pip install 'infer-backends[testing]'"
-    ) from exc
+import importlib
+from typing import TYPE_CHECKING, Any
 
-# Before the imports, so that a failing assert of the suite shows what it compared.
-pytest.register_assert_rewrite(
-    "infer_backends.testing._contract",
-    "infer_backends.testing._further",
-    "infer_backends.testing._in_loops",
-    "infer_backends.testing._values",
-)
-
-from infer_backends.testing._contract import BackendContract  # noqa: E402
-from infer_backends.testing._further import SequenceContract, StreamingContract  # noqa: E402
-from infer_backends.testing._reference import REFERENCE_MODELS, ReferenceModel  # noqa: E402
+if TYPE_CHECKING:
+    from infer_backends.testing._contract import BackendContract
+    from infer_backends.testing._further import SequenceContract, StreamingContract
+    from infer_backends.testing._reference import REFERENCE_MODELS, ReferenceModel
 
 __all__ = [
     "REFERENCE_MODELS",
@@ -38,3 +25,45 @@ __all__ = [
     "SequenceContract",
     "StreamingContract",
 ]
+
+# Nothing is imported before it is asked for: what needs no pytest is there without it.
+_HOMES = {
+    "BackendContract": "_contract",
+    "REFERENCE_MODELS": "_reference",
+    "ReferenceModel": "_reference",
+    "SequenceContract": "_further",
+    "StreamingContract": "_further",
+}
+# The modules that are made of tests. pytest rewrites their asserts, so that a failing one shows
+# what it compared.
+_OF_TESTS = ("_contract", "_further", "_in_loops", "_values")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name] in _OF_TESTS:
+        _rewrite_asserts()
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _rewrite_asserts() -> None:
+    """Ask pytest to rewrite the suites, before any of them is imported."""
+    try:
+        import pytest
+    except ModuleNotFoundError as exc:
+        if exc.name != "pytest":
+            raise
+        from infer_backends._errors import MissingDependency
+
+        raise MissingDependency(
+            "the suites of infer_backends.testing need the package pytest: "
+            "pip install 'infer-backends[testing]'"
+        ) from exc
+    pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _OF_TESTS))
