@@ -40,6 +40,10 @@ class Binder:
         Raises:
             InvalidInput: Wrong count, names, rank, dimensions or dtype.
         """
+        only = self._only
+        if only is not None and len(args) == 1 and not kwargs and only.fits(args[0]):
+            # Most calls, in as few steps as can be.
+            return {only.name: args[0]}
         if not kwargs:
             bound = self.bind_exact(args)
             if bound is not None:

@@ -24,9 +24,11 @@ class InFlight:
 
     Attributes:
         closed: Whether no more calls are let in.
+        inside: As long as there are calls inside. Where microseconds count, a call does in place
+            what :meth:`enter` and :meth:`leave` do.
     """
 
-    __slots__ = ("__weakref__", "_inside", "_left", "_of", "closed")
+    __slots__ = ("__weakref__", "_left", "_of", "closed", "inside")
 
     def __init__(self, of: str = "model") -> None:
         self.closed = False
@@ -36,7 +38,7 @@ class InFlight:
 
     def reset_in_child(self) -> None:
         """Forget the threads that were inside: they do not exist in a forked child."""
-        self._inside: list[None] = []
+        self.inside: list[None] = []
         self._left = threading.Event()
 
     def enter(self) -> list[None]:
@@ -45,7 +47,7 @@ class InFlight:
         Raises:
             ModelClosed: The gate is closed.
         """
-        inside = self._inside
+        inside = self.inside
         inside.append(None)
         if self.closed:
             self.leave(inside)
@@ -65,12 +67,16 @@ class InFlight:
         """End a call, where it began: in a child that was forked meanwhile, it is not counted."""
         inside.pop()
         if self.closed:
-            self._left.set()
+            self.tell()
+
+    def tell(self) -> None:
+        """Have whoever closes the gate look again who is inside."""
+        self._left.set()
 
     @property
     def busy(self) -> bool:
         """Whether somebody is inside."""
-        return bool(self._inside)
+        return bool(self.inside)
 
     def shut(self) -> None:
         """Let no more calls in."""
@@ -87,12 +93,12 @@ class InFlight:
         """
         give_up = time.monotonic() + timeout
         self.shut()
-        while self._inside:
+        while self.inside:
             self._left.clear()
             remaining = give_up - time.monotonic()
             if remaining <= 0:
                 return False
-            if self._inside:
+            if self.inside:
                 # Not for all of it at once: clocks overflow, and a second closer may have taken
                 # the news of the last call's end away.
                 self._left.wait(min(remaining, _LOOK_AGAIN))

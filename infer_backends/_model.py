@@ -152,8 +152,12 @@ class Model(Reopening):
         if not self._one_response:
             self._semantics.require_one_response()
         calls = self._calls
-        token = calls.enter()
+        # As calls.enter() and calls.leave() do, in place.
+        inside = calls.inside
+        inside.append(None)
         try:
+            if calls.closed:
+                calls.require_open()
             if request.options is None:
                 response = (backend or self._backend).infer(request)
             else:
@@ -161,7 +165,9 @@ class Model(Reopening):
         except Exception as exc:  # noqa: BLE001 - what comes instead is raised
             self._semantics.fail(exc)
         finally:
-            calls.leave(token)
+            inside.pop()
+            if calls.closed:
+                calls.tell()
         return response if type(response) is InferResponse else self._semantics.checked(response)
 
     def submit(self, /, *args: Any, **kwargs: Any) -> Future[Any]:

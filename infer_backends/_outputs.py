@@ -54,11 +54,9 @@ class Outputs:
         Raises:
             ProtocolError: One is missing, or not what the metadata says.
         """
-        if self._only is not None:
-            return self._checked(*self._only, response)
-        return tuple([self._checked(*wanted, response) for wanted in self._dtypes.items()])
-
-    def _checked(self, name: str, dtype: np.dtype[np.generic], response: InferResponse) -> Array:
+        if self._only is None:
+            return tuple([self._look_closer(name, response) for name in self._dtypes])
+        name, dtype = self._only
         outputs = response.outputs
         # On the path of every call; a dict is what nearly all backends give.
         array = outputs.get(name) if type(outputs) is dict else None

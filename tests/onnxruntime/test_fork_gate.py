@@ -26,7 +26,7 @@ def test_a_fork_waits_for_the_runs_inside() -> None:
     forking = threading.Thread(target=gate.before)
     forking.start()
     # The gate is shut before the fork waits, so this ends it and nothing else does.
-    while not gate._forks:
+    while not gate.forks:
         time.sleep(0.001)
     assert forking.is_alive()
     gate.leave(token)
@@ -68,4 +68,4 @@ def test_a_child_starts_with_an_open_gate() -> None:
     gate.after_in_child()
     gate.leave(inside)
     gate.leave(gate.enter())
-    assert not gate._inside
+    assert not gate.inside

@@ -24,6 +24,11 @@ class ForkGate:
 
     Args:
         drain: How long a fork waits, in seconds.
+
+    Attributes:
+        inside: As long as there are runs inside. Where microseconds count, a run does in place
+            what :meth:`enter` and :meth:`leave` do.
+        forks: How many threads are about to fork.
     """
 
     def __init__(self, drain: float = DRAIN) -> None:
@@ -32,44 +37,53 @@ class ForkGate:
 
     def after_in_child(self) -> None:
         """Start over: the threads that were inside do not exist here."""
-        self._inside: list[None] = []
+        self.inside: list[None] = []
         self._left, self._opened = threading.Event(), threading.Event()
         # Several threads may be about to fork; a signal's handler may be what forks.
         self._changing = threading.RLock()
-        self._forks = 0
+        self.forks = 0
 
     def enter(self) -> list[None]:
         """Begin a run, after a fork under way; what it returns ends the run."""
-        inside = self._inside
+        inside = self.inside
         inside.append(None)
-        while self._forks:
+        if self.forks:
+            self.wait(inside)
+        return inside
+
+    def wait(self, inside: list[None]) -> None:
+        """Have a run that has added itself wait while the process forks."""
+        while self.forks:
             self.leave(inside)
             self._opened.wait()
             inside.append(None)
-        return inside
 
     def leave(self, inside: list[None]) -> None:
         """End a run, where it began: in a child that was forked meanwhile, it is not counted."""
         inside.pop()
-        if self._forks:
-            self._left.set()
+        if self.forks:
+            self.tell()
+
+    def tell(self) -> None:
+        """Have whoever forks look again who is inside."""
+        self._left.set()
 
     def before(self) -> None:
         """Shut the gate, and wait for those inside; in the parent, before a fork."""
         with self._changing:
             self._opened.clear()
-            self._forks += 1
+            self.forks += 1
         give_up = time.monotonic() + self._drain
-        while self._inside and (left := give_up - time.monotonic()) > 0:
+        while self.inside and (left := give_up - time.monotonic()) > 0:
             self._left.clear()
-            if self._inside:
+            if self.inside:
                 self._left.wait(left)
 
     def after_in_parent(self) -> None:
         """Open the gate again."""
         with self._changing:
-            self._forks -= 1
-            if not self._forks:
+            self.forks -= 1
+            if not self.forks:
                 self._opened.set()
 
 
