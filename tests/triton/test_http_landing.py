@@ -111,6 +111,60 @@ def test_a_small_answer_after_a_large_one_is_not_waited_for(connections_more: in
         assert server.connections == 1 + connections_more
 
 
+def test_small_answers_may_be_alike_and_differ_and_come_in_pieces(connections_more: int) -> None:
+    alike, other = tensor_answer([1.0, 2.0]), tensor_answer([3.0, 4.0])
+    longer, head_end = tensor_answer([5.0, 6.0, 7.0]), alike.index(b"\r\n\r\n") + 4
+    answers = [[alike], [other], [longer], [other], [alike]]
+    for cut in (3, head_end - 2, head_end, head_end + 9, len(alike) - 8, len(alike) - 1):
+        answers += [[alike[:cut], alike[cut:]], [other]]
+    to_come = iter(answers)
+
+    def in_turn(sock: socket.socket, request: Request) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in next(to_come):
+            sock.sendall(piece)
+            # Time for the piece to be taken alone.
+            pause.wait(0.02)
+
+    pause = threading.Event()
+    expected = {alike: [1.0, 2.0], other: [3.0, 4.0], longer: [5.0, 6.0, 7.0]}
+    with faulty_server(in_turn) as server, opened(server.url) as backend:
+        for pieces in answers:
+            answered = backend.infer(a_request(timeout=20)).outputs["y"].tolist()
+            assert answered == expected[b"".join(pieces)]
+        assert server.connections == 1 + connections_more
+
+
+def test_a_known_answer_that_is_cut_short_is_unavailable() -> None:
+    answer = tensor_answer([1.0, 2.0])
+    to_come = iter([answer, answer, answer[:-1]])
+
+    def in_turn(sock: socket.socket, request: Request) -> None:
+        piece = next(to_come)
+        sock.sendall(piece)
+        if piece != answer:
+            close(sock)
+
+    with faulty_server(in_turn) as server, opened(server.url) as backend:
+        for _ in range(2):
+            backend.infer(a_request())
+        with pytest.raises(Unavailable, match="in the middle of the body"):
+            backend.infer(a_request())
+
+
+def test_more_than_a_known_answer_ends_the_connection(connections_more: int) -> None:
+    answer = tensor_answer([1.0, 2.0])
+    to_come = iter([answer, answer + b"more", answer, answer])
+
+    def in_turn(sock: socket.socket, request: Request) -> None:
+        sock.sendall(next(to_come))
+
+    with faulty_server(in_turn) as server, opened(server.url) as backend:
+        for _ in range(4):
+            assert backend.infer(a_request()).outputs["y"].tolist() == [1.0, 2.0]
+        assert server.connections == 2 + connections_more
+
+
 @pytest.mark.parametrize("cut", [HEAD_END + 5, TENSOR, TENSOR + 10, len(LARGE_ANSWER) - 1])
 def test_an_answer_that_is_cut_short_is_unavailable(cut: int) -> None:
     with faulty_server(saying(LARGE_ANSWER[:cut], then_close=True)) as server:

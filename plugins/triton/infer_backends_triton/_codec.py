@@ -30,6 +30,7 @@ _AS_ON_THE_WIRE = {
     for dtype in DataType
     if sys.byteorder == "little" and dtype not in {DataType.BYTES, DataType.BF16}
 }
+_PLAIN = frozenset(_AS_ON_THE_WIRE.values()) - {DataType.BOOL}
 # NumPy 1.x arrays have at most 32 dimensions.
 _MAX_RANK = 32
 
@@ -37,6 +38,15 @@ _MAX_RANK = 32
 def binary_only(dtype: DataType) -> bool:
     """Whether JSON has no form for tensors of this datatype."""
     return dtype is DataType.FP16 or dtype is DataType.BF16
+
+
+def is_plain(dtype: DataType) -> bool:
+    """Whether the binary form of this datatype, whatever bytes it has, is an array's memory.
+
+    Not that of BYTES, which has lengths between the elements, nor of BOOL, where any byte may mean
+    true, nor of BF16, whose dtype has no buffer format.
+    """
+    return dtype in _PLAIN
 
 
 def encode(array: Array, dtype: DataType) -> bytes | memoryview:
@@ -55,7 +65,8 @@ def encode(array: Array, dtype: DataType) -> bytes | memoryview:
         InvalidInput: The array is not of this datatype.
     """
     if _AS_ON_THE_WIRE.get(array.dtype) is dtype and array.flags.c_contiguous:
-        return byte_view(array) if array.size else b""
+        # What byte_view does, for dtypes that all have a buffer format.
+        return array.data.cast("B") if array.size else b""
     if DataType.from_numpy(array.dtype) is not dtype:
         raise InvalidInput(f"an array of dtype {array.dtype} cannot be sent as {dtype}")
     if array.size == 0:

@@ -7,7 +7,6 @@ as typed contents (the Open Inference Protocol allows both, and MLServer sends t
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from infer_backends.plugin import (
     ProtocolError,
     TensorSpec,
 )
-from infer_backends_triton._codec import decode
+from infer_backends_triton._codec import decode, is_plain
 from infer_backends_triton._grpc_messages import NO_MESSAGE, parse, read_parameters
 from infer_backends_triton._grpc_runtime import service_pb2
 from infer_backends_triton._protobuf_wire import split_off
@@ -40,13 +39,7 @@ _SMALL = 64 * 1024
 _RAW_CONTENTS: int = service_pb2.ModelInferResponse.DESCRIPTOR.fields_by_name[
     "raw_output_contents"
 ].number
-# Datatypes whose elements travel as they lie in memory. Not BYTES, which have lengths between them,
-# nor BOOL, where any byte may mean true, nor BF16, which has no buffer format.
-_PLAIN = {
-    dtype.value: dtype
-    for dtype in DataType
-    if dtype not in {DataType.BYTES, DataType.BOOL, DataType.BF16} and sys.byteorder == "little"
-}
+_PLAIN = {dtype.value: dtype for dtype in DataType if is_plain(dtype)}
 _CONTENTS = {
     DataType.BOOL: "bool_contents",
     DataType.INT8: "int_contents",

@@ -27,8 +27,9 @@ from infer_backends_triton._call_options import (
     ranks,
 )
 from infer_backends_triton._codec import binary_only
-from infer_backends_triton._http_answers import AnswerReader, ErrorInAnswer
+from infer_backends_triton._http_answers import Answer, AnswerReader
 from infer_backends_triton._http_client import HTTPClient, HTTPClients, ask
+from infer_backends_triton._http_described import ErrorInAnswer
 from infer_backends_triton._http_messages import choose_model, model_path, read_index, says_ready
 from infer_backends_triton._http_requests import RequestWriter
 from infer_backends_triton._http_stream import Buffer
@@ -36,7 +37,7 @@ from infer_backends_triton._settings import ConnectionSettings
 from infer_backends_triton._shared_asking import Asking
 from infer_backends_triton._shared_http import HTTPSharedServer
 from infer_backends_triton._shared_memory import SharedMemory, share
-from infer_backends_triton._unsent import BEFORE_SENDING
+from infer_backends_triton._unsent import mark_unsent
 from infer_backends_triton._waiting import run
 
 
@@ -148,12 +149,14 @@ class HTTPBackend:
         if request.options is not None:
             with self._options.of(request, request.options) as asked:
                 return self._infer(asked)
-        return self._infer(request)
+        if self._memory is not None:
+            return self._memory.infer(request, self._infer_inline)
+        return run(self._exchange(request, self._server))
 
     def _infer(self, request: InferRequest) -> InferResponse:
         if self._memory is not None:
             return self._memory.infer(request, self._infer_inline)
-        return self._infer_inline(request)
+        return run(self._exchange(request, self._server))
 
     async def infer_async(self, request: InferRequest) -> InferResponse:
         """Answer one request within its deadline, in the running event loop.
@@ -188,21 +191,27 @@ class HTTPBackend:
         return run(self._exchange(request, self._server))
 
     async def _exchange(self, request: InferRequest, server: HTTPClient) -> InferResponse:
-        coding, reader = None, self._reader
+        coding, head, reader = None, None, self._reader
         if request.options is not None:
             coding = request.options.compression
             reader = self._ranked_reader if ranks(request) else reader
-        with BEFORE_SENDING:
-            head = server.own_head(self._infer_path, request.headers, coding)
-            answer = reader.expect(request)
+        answer = Answer(reader, request)
+        try:
+            if request.headers or coding is not None:
+                head = server.own_head(self._infer_path, request.headers, coding)
             message = self._writer.write(request, head)
-        response = await server.exchange(
-            message,
-            request.deadline,
-            landing=answer,
-            headers=request.headers,
-            coding=coding,
-        )
+        except InferError as exc:
+            mark_unsent(exc)
+            raise
+        deadline = request.deadline
+        if coding is None:
+            response = await server.exchange_landing(message, deadline, answer)
+            if not response.landed:
+                await server.accept(response, deadline, headers=request.headers)
+        else:
+            response = await server.exchange(
+                message, deadline, headers=request.headers, coding=coding
+            )
         try:
             if not response.landed:
                 answer.take(response.body, response.head)

@@ -6,11 +6,8 @@ their bytes are received, and those be received into them.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,67 +17,37 @@ from infer_backends.plugin import (
     InferRequest,
     InferResponse,
     ModelMetadata,
-    ParameterValue,
     ProtocolError,
-    TensorSpec,
 )
-from infer_backends_triton._codec import (
-    byte_view,
-    check_size,
-    decode,
-    from_json,
-    make_room,
-    settle,
-)
-from infer_backends_triton._http_messages import HEADER_LENGTH, parse_object
+from infer_backends_triton._codec import byte_view, decode, from_json, is_plain, make_room, settle
+from infer_backends_triton._http_described import Header, Output, read_header
+from infer_backends_triton._http_messages import HEADER_LENGTH
 from infer_backends_triton._http_wire import ResponseHead, TooLarge, parse_length
 
 # A model's answers to requests of one shape are alike but for the bytes of the tensors.
 _KNOWN_HEADERS = 64
 _LONGEST_KNOWN_HEADER = 4096
-_INTEGER = re.compile(r"[0-9]{1,19}")
+# Those that are larger come in several pieces, mostly.
+_LONGEST_KNOWN_ANSWER = 16 * 1024
+_HEAD_END = b"\r\n\r\n"
 
 
-class ErrorInAnswer(ProtocolError):
-    """The answer is an error object of the protocol, though its status is that of success."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """One output as the JSON object describes it.
+class _Known(NamedTuple):
+    """How a small answer began whose tensors' bytes are the elements of arrays as they are.
 
     Attributes:
-        spec: What the model's metadata says of it.
-        shape: Its shape in this answer.
-        size: The length of its binary form, in bytes; None when it is in the JSON object.
-        room: The shape and the dtype of the array that this is received into.
-        data: Its elements where they are in the JSON object.
+        beginning: All that came before the tensors: the head, and the JSON object.
+        length: The length of the whole answer, in bytes.
+        head: What the head says.
+        header: What the JSON object says.
+        sizes: The lengths of its outputs, in bytes.
     """
 
-    spec: TensorSpec
-    shape: tuple[int, ...]
-    size: int | None
-    room: tuple[tuple[int, ...], np.dtype[np.generic]]
-    data: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """The JSON object of an answer, checked against the model's metadata.
-
-    Attributes:
-        outputs: The outputs, in the order of their bytes.
-        names: Their names, in the same order.
-        request_id: The id of the request that this answers, as the server says it.
-        model_version: The version that answered; empty where it does not say.
-        parameters: The response's parameters.
-    """
-
-    outputs: tuple[_Output, ...]
-    names: tuple[str, ...]
-    request_id: Any
-    model_version: str
-    parameters: Mapping[str, ParameterValue]
+    beginning: bytes
+    length: int
+    head: ResponseHead
+    header: Header
+    sizes: tuple[int, ...]
 
 
 class AnswerReader:
@@ -89,19 +56,21 @@ class AnswerReader:
     Args:
         metadata: The model's metadata.
         url: Who answers, secrets masked.
+
+    Attributes:
+        url: As given.
+        all_outputs: The names of the model's outputs.
+        known: How the latest small answer began; None where there was none.
     """
 
     def __init__(self, metadata: ModelMetadata, url: str) -> None:
         self.url = url
+        self.known: _Known | None = None
         self.all_outputs = tuple(spec.name for spec in metadata.outputs)
-        self._specs = {spec.name: spec for spec in metadata.outputs}
-        self._known_header = lru_cache(_KNOWN_HEADERS)(self._read_header)
+        self._specs = specs = {spec.name: spec for spec in metadata.outputs}
+        self._known_header = lru_cache(_KNOWN_HEADERS)(partial(read_header, specs=specs))
 
-    def expect(self, request: InferRequest) -> Answer:
-        """The answer to ``request``, which is still to come."""
-        return Answer(self, request)
-
-    def read_header(self, text: bytes) -> _Header:
+    def read_header(self, text: bytes) -> Header:
         """What the JSON object of an answer says.
 
         Raises:
@@ -110,37 +79,28 @@ class AnswerReader:
         """
         if len(text) <= _LONGEST_KNOWN_HEADER:
             return self._known_header(text)
-        return self._read_header(text)
-
-    def _read_header(self, text: bytes) -> _Header:
-        answer = parse_object(text, "the answer")
-        outputs = _read_outputs(answer, self._specs)
-        version = answer.get("model_version")
-        if type(version) is int:
-            version = str(version)
-        return _Header(
-            outputs=outputs,
-            names=tuple(output.spec.name for output in outputs),
-            request_id=answer.get("id"),
-            model_version=version if isinstance(version, str) else "",
-            parameters=_read_parameters(answer),
-        )
+        return read_header(text, self._specs)
 
 
 class Answer:
     """One answer: takes it in, and becomes the response.
 
     Either the connection asks :meth:`prefix_length` and :meth:`place` where the parts of the body
-    go, or :meth:`take` is given the whole of it.
+    go, or :meth:`take` is given the whole of it, or :meth:`recall` the whole answer.
+
+    Args:
+        reader: What is known of the model's answers.
+        request: What is asked.
     """
 
-    __slots__ = ("_arrays", "_header", "_reader", "_request_id", "_wanted")
+    __slots__ = ("_arrays", "_header", "_outputs", "_reader", "_request_id", "_wanted")
 
-    _header: _Header
+    _header: Header
     _arrays: list[Array]
 
     def __init__(self, reader: AnswerReader, request: InferRequest) -> None:
         self._reader = reader
+        self._outputs: dict[str, Array] | None = None
         self._request_id = request.request_id
         self._wanted = reader.all_outputs if request.outputs is None else request.outputs
 
@@ -190,6 +150,49 @@ class Answer:
         self._arrays = arrays
         return views
 
+    def recall(self, answer: bytes) -> ResponseHead | None:
+        """Take a whole answer in that begins as the one before it did; None for any other.
+
+        Args:
+            answer: What was received first: head and body, or only a part of them.
+
+        Returns:
+            The head of the answer before, which is this one's.
+        """
+        known = self._reader.known
+        if (
+            known is None
+            or len(answer) != known.length
+            or not answer.startswith(known.beginning)
+            or known.header.names != self._wanted
+        ):
+            return None
+        self._header = header = known.header
+        self._outputs = outputs = {}
+        start = len(known.beginning)
+        for output, size in zip(header.outputs, known.sizes, strict=True):
+            end = start + size
+            shape, dtype = output.room
+            outputs[output.spec.name] = np.ndarray(shape, dtype, bytearray(answer[start:end]))
+            start = end
+        return known.head
+
+    def remember(self, answer: bytes, head: ResponseHead) -> None:
+        """Take note of how this answer began, for :meth:`recall`.
+
+        Args:
+            answer: What was received first, as for :meth:`recall`.
+            head: Its head.
+        """
+        length, header = len(answer), self._header
+        if length > _LONGEST_KNOWN_ANSWER or self._request_id:
+            return
+        whole = answer.find(_HEAD_END) + len(_HEAD_END) + (head.length or 0) == length
+        if whole and all(map(_is_plain, header.outputs)):
+            sizes = tuple([output.size or 0 for output in header.outputs])
+            beginning = answer[: length - sum(sizes)]
+            self._reader.known = _Known(beginning, length, head, header, sizes)
+
     def take(self, body: memoryview, head: ResponseHead) -> None:
         """Take in a body that was received as a whole.
 
@@ -208,19 +211,17 @@ class Answer:
         Raises:
             ProtocolError: An output of ``BYTES`` does not hold together.
         """
-        header = self._header
-        arrays = map(_finish, header.outputs, self._arrays)
-        outputs = dict(zip(header.names, arrays, strict=True))
-        if self._wanted != header.names:
-            outputs = {name: outputs[name] for name in self._wanted}
+        header, outputs = self._header, self._outputs
+        if outputs is None:
+            arrays = map(_finish, header.outputs, self._arrays)
+            outputs = dict(zip(header.names, arrays, strict=True))
+            if self._wanted != header.names:
+                outputs = {name: outputs[name] for name in self._wanted}
         return InferResponse(
-            outputs=outputs,
-            model_version=header.model_version,
-            parameters=dict(header.parameters),
-            backend_url=self._reader.url,
+            outputs, header.model_version, dict(header.parameters), self._reader.url
         )
 
-    def _check(self, header: _Header) -> None:
+    def _check(self, header: Header) -> None:
         if self._request_id and header.request_id not in (None, "", self._request_id):
             raise ProtocolError("the answer has the id of another request")
         missing = [name for name in self._wanted if name not in header.names]
@@ -228,7 +229,12 @@ class Answer:
             raise ProtocolError(f"the answer lacks the output {missing[0]!r}")
 
 
-def _make_room(output: _Output) -> Array:
+def _is_plain(output: Output) -> bool:
+    """Whether there are bytes, which can be the memory of the output's array."""
+    return bool(output.size) and is_plain(output.spec.dtype)
+
+
+def _make_room(output: Output) -> Array:
     """The memory that an output's bytes are received into; none is taken before they arrive."""
     try:
         return make_room(*output.room, output.spec.name)
@@ -238,7 +244,7 @@ def _make_room(output: _Output) -> Array:
         ) from exc
 
 
-def _finish(output: _Output, array: Array) -> Array:
+def _finish(output: Output, array: Array) -> Array:
     """The output's array, after its bytes came into ``array``."""
     if output.size is None:
         return array
@@ -253,91 +259,3 @@ def _check_prefix(text: str, length: int | None) -> int:
     if length is not None and prefix > length:
         raise ProtocolError(f"the answer's JSON should have {prefix} bytes; all of it has {length}")
     return prefix
-
-
-def _read_outputs(
-    answer: Mapping[str, Any], specs: Mapping[str, TensorSpec]
-) -> tuple[_Output, ...]:
-    entries = answer.get("outputs")
-    if entries is None and "error" in answer:
-        raise ErrorInAnswer("the answer is an error object")
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ProtocolError("the answer has no list of outputs")
-    outputs: dict[str, _Output] = {}
-    for entry in entries:
-        spec = _find_spec(entry, specs)
-        if spec.name in outputs:
-            raise ProtocolError(f"the answer has the output {spec.name[:100]!r} twice")
-        if spec.name not in specs:
-            outputs[spec.name] = _read_stranger(entry, spec)
-            continue
-        shape = _read_shape(entry, spec.name)
-        size = _binary_size(entry, spec.name)
-        room = shape, spec.dtype.numpy_dtype
-        if size is not None:
-            check_size(size, spec.dtype, shape, spec.name)
-            if spec.dtype is DataType.BYTES:
-                room = (size,), np.dtype(np.uint8)
-        outputs[spec.name] = _Output(spec, shape, size, room, entry.get("data"))
-    return tuple(outputs.values())
-
-
-def _read_stranger(entry: Mapping[str, Any], spec: TensorSpec) -> _Output:
-    """An output that the metadata does not have: its bytes are received, and left out."""
-    size = _binary_size(entry, spec.name[:100])
-    room = (size or 0,), spec.dtype.numpy_dtype
-    return _Output(spec, room[0], size or 0, room, None)
-
-
-def _find_spec(entry: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> TensorSpec:
-    name = entry.get("name")
-    if not isinstance(name, str):
-        raise ProtocolError("the answer has an output without a name")
-    spec = specs.get(name)
-    if spec is None:
-        return TensorSpec(name, DataType.UINT8, (-1,))
-    datatype = entry.get("datatype")
-    if datatype != spec.dtype.value:
-        known = isinstance(datatype, str) and datatype in DataType.__members__
-        raise ProtocolError(
-            f"output {spec.name!r} came as {datatype if known else 'an unknown datatype'}; the "
-            f"model's metadata says {spec.dtype}"
-        )
-    return spec
-
-
-def _read_shape(entry: Mapping[str, Any], name: str) -> tuple[int, ...]:
-    shape = entry.get("shape")
-    if not isinstance(shape, list) or not all(type(dim) is int for dim in shape):
-        return _read_written_shape(shape, name)
-    return tuple(shape)
-
-
-def _read_written_shape(shape: Any, name: str) -> tuple[int, ...]:
-    """A shape of strings: what makes JSON of gRPC's messages writes 64-bit integers so."""
-    if not isinstance(shape, list) or not all(
-        type(dim) is int or (isinstance(dim, str) and _INTEGER.fullmatch(dim)) for dim in shape
-    ):
-        raise ProtocolError(f"output {name!r} has no shape, or one that is no list of integers")
-    return tuple(map(int, shape))
-
-
-def _binary_size(entry: Mapping[str, Any], name: str) -> int | None:
-    parameters = entry.get("parameters") or {}
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-    if size is None:
-        return None
-    if type(size) is not int or size < 0 or "data" in entry:
-        raise ProtocolError(f"output {name!r} has a wrong binary_data_size, or data beside it")
-    return size
-
-
-def _read_parameters(answer: Mapping[str, Any]) -> dict[str, ParameterValue]:
-    parameters = answer.get("parameters")
-    if not isinstance(parameters, dict):
-        return {}
-    return {
-        name: value
-        for name, value in parameters.items()
-        if isinstance(value, bool | int | float | str)
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -146,10 +146,8 @@ class HTTPClient:
             },
         )
 
-    def own_head(
-        self, path: str, headers: Mapping[str, str], coding: str | None = None
-    ) -> bytes | None:
-        """The head of a call that has headers of its own; None for others.
+    def own_head(self, path: str, headers: Mapping[str, str], coding: str | None = None) -> bytes:
+        """The head of a call that has headers of its own, or a body that is compressed.
 
         Args:
             path: The path to post to.
@@ -159,8 +157,6 @@ class HTTPClient:
         Raises:
             InvalidInput: A header cannot be sent, or is not for callers.
         """
-        if not headers and coding is None:
-            return None
         _refuse_framing(headers, InvalidInput)
         check_headers(headers, InvalidInput)
         return self.render_head("POST", path, {**headers, **coding_headers(coding)})
@@ -172,37 +168,53 @@ class HTTPClient:
         *,
         max_body: int | None = None,
         repeatable: bool = False,
-        landing: Landing | None = None,
         headers: Mapping[str, str] | None = None,
         coding: str | None = None,
     ) -> HTTPResponse:
-        """Send a request, receive an answer that is 200.
+        """Send a request, receive an answer that is 200, and have it whole.
 
         Args:
             request: The pieces of head and body.
             deadline: By when the answer has to be here.
             max_body: The largest body taken, in bytes; None for ``max_response_bytes``.
             repeatable: Whether the request may be sent twice without harm.
-            landing: Where the body of the answer goes; None to have it whole.
             headers: The headers of this call alone, which no error may show.
-            coding: How to compress the request; the answer may be compressed so, too, and is had
-                whole then.
+            coding: How to compress the request; the answer may be compressed so, too.
         """
-        settings = self._settings
         if max_body is None:
-            max_body = settings.max_response_bytes
+            max_body = self._settings.max_response_bytes
         if coding is not None:
             with BEFORE_SENDING:
                 request = await self._pool.waiting.work(
                     partial(compress_body, request, coding),
                     partial(deadline.patience, "the request was compressed"),
                 )
-            landing = None
-        response = await self._pool.exchange(
-            request, deadline, max_body, repeatable=repeatable, landing=landing
-        )
+        response = await self._pool.exchange(request, deadline, max_body, repeatable=repeatable)
+        return await self.accept(response, deadline, max_body, headers=headers, coding=coding)
+
+    def exchange_landing(
+        self, request: Sequence[Buffer], deadline: Deadline, landing: Landing
+    ) -> Coroutine[Any, Any, HTTPResponse]:
+        """Send a request, receive an answer to where ``landing`` says: a call's usual way.
+
+        What has not landed there is still to be accepted, by :meth:`accept`.
+        """
+        limit = self._settings.max_response_bytes
+        return self._pool.exchange(request, deadline, limit, landing=landing)
+
+    async def accept(
+        self,
+        response: HTTPResponse,
+        deadline: Deadline,
+        max_body: int | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        coding: str | None = None,
+    ) -> HTTPResponse:
+        """An answer that is 200, not compressed any more; others are raised as what they mean."""
         if response.head.coding:
-            await self._decompress(response, coding, max_body, deadline)
+            limit = self._settings.max_response_bytes if max_body is None else max_body
+            await self._decompress(response, coding, limit, deadline)
         if response.head.status == 200:
             return response
         raise self.refusal(response, headers or {})
@@ -338,7 +350,8 @@ async def ask(
         tensors: The bytes that follow it; none of them empty.
     """
     with BEFORE_SENDING:
-        head = server.own_head(path, request.headers) or head
+        if request.headers:
+            head = server.own_head(path, request.headers)
         beginning = begin_request(head, message, sum(map(len, tensors)))
     response = await server.exchange(
         [beginning, *tensors], request.deadline, headers=request.headers

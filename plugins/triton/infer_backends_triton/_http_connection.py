@@ -34,6 +34,7 @@ from infer_backends_triton._waiting import Waiting
 _MAX_INTERIM_ANSWERS = 8
 # A refusal's body is only shown, and is cut there anyway.
 _MAX_ERROR_BODY = 64 * 1024
+_NOTHING = memoryview(b"")
 
 
 @dataclass(slots=True)
@@ -66,6 +67,26 @@ class Landing(Protocol):
         """Where the rest goes: views of bytes, ``length`` long together, none of them empty."""
         ...
 
+    def recall(self, answer: bytes) -> ResponseHead | None:
+        """Take a whole answer in at once, if it begins as an earlier one did; None otherwise.
+
+        Args:
+            answer: What was received first: head and body, or only a part of them.
+
+        Returns:
+            The head of that earlier answer, which is this one's.
+        """
+        ...
+
+    def remember(self, answer: bytes, head: ResponseHead) -> None:
+        """Take note of how an answer begins that was received to where it goes.
+
+        Args:
+            answer: What was received first, as for :meth:`recall`.
+            head: Its head.
+        """
+        ...
+
 
 class Connection:
     """A connected socket that carries one request after another.
@@ -73,6 +94,7 @@ class Connection:
     Not safe for threads: one caller at a time has it. After any error it must be closed.
 
     Attributes:
+        is_quiet: Asks whether the server has neither closed it nor said something unasked.
         reusable: Whether another request may be sent on it.
         answering: Whether a part of the answer to the latest request has arrived.
         idle_since: When it last became idle, on the monotonic clock.
@@ -87,12 +109,14 @@ class Connection:
         "answering",
         "idle_since",
         "idle_timeout",
+        "is_quiet",
         "request_sent",
         "reusable",
     )
 
     def __init__(self, sock: socket.socket, url: str, waiting: Waiting) -> None:
         self._stream = Stream(sock, waiting)
+        self.is_quiet = self._stream.is_quiet
         self._url = url
         self._received = bytearray()
         self.reusable = True
@@ -125,24 +149,33 @@ class Connection:
         self.reusable = self.answering = self.request_sent = False
         try:
             try:
-                await self._stream.send(request, deadline)
+                sending = self._stream.send(request, deadline)
+                if sending is not None:
+                    await sending
                 self.request_sent = True
             except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 # A server that refuses a large request answers first, and closes then; one that
                 # misses a client certificate says so only now.
                 if not await self._receive_more(deadline):
                     raise
-            return await self._receive(deadline, max_body, landing)
-        except ProtocolError as exc:
-            raise ProtocolError(f"{self._url}: {exc}") from exc
-        except OSError as exc:
-            if isinstance(exc, InferError):
+                return await self._receive(deadline, max_body, landing)
+            piece = await self._stream.receive(deadline)
+            head = None if landing is None else landing.recall(piece)
+            if head is not None:
+                # All that a small answer takes that is like the one before it.
+                self._finish(head)
+                return HTTPResponse(head, _NOTHING, landed=True)
+            if not self._take_in(piece):
+                raise self._no_head()
+            response = await self._receive(deadline, max_body, landing)
+            if landing is not None and response.landed:
+                landing.remember(piece, response.head)
+            return response
+        except (ProtocolError, OSError) as exc:
+            error = self._error(exc, deadline)
+            if error is exc:
                 raise
-            raise self._error(exc, deadline) from exc
-
-    def is_stale(self) -> bool:
-        """Whether the server closed this idle connection, or said something unasked."""
-        return not self._stream.is_quiet()
+            raise error from exc
 
     def interrupt(self) -> None:
         """Make the one who waits on this connection fail at once."""
@@ -167,10 +200,9 @@ class Connection:
                 raise ProtocolError("the answer is 101, a change of protocol")
         else:
             raise ProtocolError("there are interim answers without end")
-        self.idle_timeout = head.idle_timeout
         if head.status == 200:
             if landing is not None and await self._land(landing, head, deadline, max_body):
-                return HTTPResponse(head, memoryview(b""), landed=True)
+                return HTTPResponse(head, _NOTHING, landed=True)
             return HTTPResponse(head, await self._receive_body(head, deadline, max_body))
         try:
             return HTTPResponse(head, await self._receive_body(head, deadline, _MAX_ERROR_BODY))
@@ -234,6 +266,7 @@ class Connection:
 
     def _finish(self, head: ResponseHead, *, surplus: bool = False) -> None:
         """After the answer: whether another request may be sent."""
+        self.idle_timeout = head.idle_timeout
         # What was not asked for must not become the next answer; and some servers (uvicorn) close
         # the connection after an error of their own, without announcing it.
         quiet = not surplus and not self._received
@@ -294,9 +327,13 @@ class Connection:
             "whether the server hangs"
         )
 
-    def _error(self, exc: OSError, deadline: Deadline) -> InferError:
+    def _error(self, exc: ProtocolError | OSError, deadline: Deadline) -> InferError:
+        if isinstance(exc, ProtocolError):
+            return ProtocolError(f"{self._url}: {exc}")
         if isinstance(exc, TimeoutError):
             return self._too_late()
+        if isinstance(exc, InferError):
+            return exc
         if isinstance(exc, ssl.SSLError) and not is_end_of_tls(exc):
             return TLSError(f"TLS with {self._url} broke down: {tls_reason(exc)}")
         if deadline.expired:

@@ -19,7 +19,7 @@ from infer_backends_triton._http_connection import Connection, HTTPResponse, Lan
 from infer_backends_triton._http_dial import dial
 from infer_backends_triton._http_stream import Buffer
 from infer_backends_triton._settings import ConnectionSettings
-from infer_backends_triton._unsent import BEFORE_SENDING
+from infer_backends_triton._unsent import mark_unsent
 from infer_backends_triton._waiting import BLOCKING, Patience, Waiting
 
 # A load balancer may forget a silent connection without a word; then a request would wait in vain.
@@ -83,7 +83,7 @@ class ConnectionPool:
         deadline: Deadline,
         max_body: int,
         *,
-        repeatable: bool,
+        repeatable: bool = False,
         landing: Landing | None = None,
     ) -> HTTPResponse:
         """Send one request and receive its answer.
@@ -107,20 +107,26 @@ class ConnectionPool:
         if bound is not None:
             await bound.take(partial(self._patience, deadline))
         try:
-            with BEFORE_SENDING:
-                deadline.require(self._asking)
-                kept = self._take_idle()
-                connection = await self._connect(deadline) if kept is None else kept
-            if kept is not None:
+            connection = self._take_idle(deadline)
+            kept = connection is not None
+            while True:
+                if connection is None:
+                    connection, kept = await self._connect(deadline, again=kept), False
                 try:
-                    return await self._exchange(connection, request, deadline, max_body, landing)
-                except Unavailable:
+                    response = await connection.exchange(request, deadline, max_body, landing)
+                except BaseException as exc:
+                    self._drop(connection)
+                    if self._closed and isinstance(exc, InferError):
+                        raise self._closed_error() from exc
                     # An incomplete request is not acted on.
                     safe = repeatable or not connection.request_sent
-                    if connection.answering or not safe:
+                    again = kept and safe and not connection.answering
+                    if not again or not isinstance(exc, Unavailable):
                         raise
-                connection = await self._connect_again(deadline)
-            return await self._exchange(connection, request, deadline, max_body, landing)
+                    connection = None
+                else:
+                    self._put_back(connection)
+                    return response
         finally:
             if bound is not None:
                 bound.give()
@@ -144,46 +150,37 @@ class ConnectionPool:
             connection.close()
         self._idle, self._busy = [], set()
 
-    async def _exchange(
-        self,
-        connection: Connection,
-        request: Sequence[Buffer],
-        deadline: Deadline,
-        max_body: int,
-        landing: Landing | None,
-    ) -> HTTPResponse:
-        kept = False
-        try:
-            response = await connection.exchange(request, deadline, max_body, landing)
-            kept = self._put_back(connection)
-            return response
-        except InferError as exc:
-            if self._closed:
-                raise self._closed_error() from exc
-            raise
-        finally:
-            if not kept:
-                with self._lock:
-                    self._busy.discard(connection)
-                connection.close()
-
-    def _take_idle(self) -> Connection | None:
+    def _take_idle(self, deadline: Deadline) -> Connection | None:
         """A connection that can be used again, the one used last; None if there is none."""
-        while True:
-            with self._lock:
-                if self._closed:
-                    raise self._closed_error()
-                if not self._idle:
-                    return None
-                connection = self._idle.pop()
-                self._busy.add(connection)
-            if not _is_too_old(connection) and not connection.is_stale():
-                return connection
-            with self._lock:
-                self._busy.discard(connection)
-            connection.close()
+        try:
+            deadline.require(self._asking)
+            while True:
+                with self._lock:
+                    if self._closed:
+                        raise self._closed_error()
+                    if not self._idle:
+                        return None
+                    connection = self._idle.pop()
+                    self._busy.add(connection)
+                if not _is_too_old(connection) and connection.is_quiet():
+                    return connection
+                self._drop(connection)
+        except InferError as exc:
+            mark_unsent(exc)
+            raise
 
-    async def _connect(self, deadline: Deadline) -> Connection:
+    async def _connect(self, deadline: Deadline, *, again: bool) -> Connection:
+        """A new connection; ``again`` after an old one that took a piece of the request."""
+        try:
+            return await self._dial(deadline)
+        except InferError as exc:
+            mark_unsent(exc)
+            if again:
+                # What the server made of that piece is its own affair.
+                exc.unprocessed = False
+            raise
+
+    async def _dial(self, deadline: Deadline) -> Connection:
         waiting = self.waiting
         sock = await dial(self._settings, self._context, deadline, waiting, known=self._known)
         self._known = True
@@ -195,24 +192,21 @@ class ConnectionPool:
         connection.close()
         raise self._closed_error()
 
-    async def _connect_again(self, deadline: Deadline) -> Connection:
-        try:
-            return await self._connect(deadline)
-        except InferError as error:
-            # What the server made of the piece that it got is its own affair.
-            error.unprocessed = False
-            raise
-
-    def _put_back(self, connection: Connection) -> bool:
+    def _put_back(self, connection: Connection) -> None:
         """Keep the connection for the next call, if that is possible."""
         connection.idle_since = time.monotonic()
         with self._lock:
             fits = len(self._idle) < self._max_idle
-            if self._closed or not connection.reusable or not fits:
-                return False
+            if fits and connection.reusable and not self._closed:
+                self._busy.discard(connection)
+                self._idle.append(connection)
+                return
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        with self._lock:
             self._busy.discard(connection)
-            self._idle.append(connection)
-            return True
+        connection.close()
 
     def _patience(self, deadline: Deadline) -> float:
         try:
