@@ -11,6 +11,7 @@ _Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 # Callers whose shapes never repeat must not fill the memory.
 _MAX_SHAPES = 256
+_NONE: Mapping[str, int] = {}
 
 
 class OutputSizes:
@@ -27,6 +28,7 @@ class OutputSizes:
         self._least = least
         self._batching = metadata.max_batch_size > 0
         self._fixed: dict[str, int] = {}
+        self._widest = 0
         self._per_row: dict[str, int] = {}
         self._varying: set[str] = set()
         for spec in metadata.outputs:
@@ -41,19 +43,22 @@ class OutputSizes:
         if -1 in shape:
             self._varying.add(spec.name)
         elif self._batching:
-            self._per_row[spec.name] = math.prod(shape) * itemsize
-        else:
-            self._fixed[spec.name] = math.prod(shape) * itemsize
+            self._per_row[spec.name] = size = math.prod(shape) * itemsize
+            self._widest = max(self._widest, size)
+        elif (size := math.prod(shape) * itemsize) >= self._least:
+            self._fixed[spec.name] = size
 
     def expect(self, inputs: Mapping[str, Array]) -> dict[str, int]:
         """The sizes of the outputs that will be large, as far as they are known, in bytes."""
-        sizes = self._fixed
-        if self._per_row:
-            rows = next((len(array) for array in inputs.values()), 0)
-            sizes = {**sizes, **{name: rows * size for name, size in self._per_row.items()}}
+        sizes = self._fixed.copy()
+        if self._widest and inputs:
+            rows = len(next(iter(inputs.values())))
+            if rows * self._widest >= self._least:
+                sizes |= {name: rows * size for name, size in self._per_row.items()}
         if self._learnt:
-            sizes = {**sizes, **self._learnt.get(_key(inputs), {})}
-        return {name: size for name, size in sizes.items() if size >= self._least}
+            sizes |= self._learnt.get(_key(inputs), _NONE)
+        # Nothing is known to be large in most calls, and those take few steps.
+        return {name: size for name, size in sizes.items() if size >= self._least} if sizes else {}
 
     def learn(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Take note of what a call's outputs turned out to be."""

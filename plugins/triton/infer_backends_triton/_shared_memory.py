@@ -123,7 +123,8 @@ class SharedMemory:
         response = None if wanted is None else run(self._try(request, wanted, self._in_thread))
         if response is None:
             response = inline(request)
-        self._learn(request, response)
+        if not ranks(request):
+            self._sizes.learn(request.inputs, response.outputs)
         return response
 
     async def infer_async(
@@ -137,12 +138,9 @@ class SharedMemory:
         response = None if wanted is None else await self._try(request, wanted, asking())
         if response is None:
             response = await inline(request)
-        self._learn(request, response)
-        return response
-
-    def _learn(self, request: InferRequest, response: InferResponse) -> None:
-        if request.options is None or not ranks(request):
+        if not ranks(request):
             self._sizes.learn(request.inputs, response.outputs)
+        return response
 
     def close(self) -> None:
         """Release the regions, here and at the server."""
@@ -150,12 +148,14 @@ class SharedMemory:
 
     def _wanted(self, request: InferRequest) -> Layout | None:
         """What of a call is large enough; None for nothing."""
-        inputs = {
-            name: array.nbytes
-            for name, array in request.inputs.items()
-            if array.nbytes >= self._threshold and name in self._inputs
-        }
+        inputs = {}
+        for name, array in request.inputs.items():
+            if array.nbytes >= self._threshold and name in self._inputs:
+                inputs[name] = array.nbytes
         outputs = {} if ranks(request) else self._sizes.expect(request.inputs)
+        if not (inputs or outputs):
+            # Small calls, in as few steps as can be.
+            return None
         if request.outputs is not None:
             outputs = {name: size for name, size in outputs.items() if name in request.outputs}
         if sum(outputs.values()) > self._max_answer:
