@@ -21,6 +21,7 @@ A plugin that observes is a module named by an entry point of the group
 ``infer_backends_event``.
 """
 
+from infer_backends._accounts import one_line, without_numbers
 from infer_backends._backend import (
     Array,
     Attempt,
@@ -64,9 +65,11 @@ from infer_backends._events import (
     ProbeEvent,
     TransitionEvent,
 )
+from infer_backends._forked_child import never_destroy, skip_exit_handlers_of_c
 from infer_backends._hookspecs import API_VERSION, hookimpl
 from infer_backends._labels import with_labels
 from infer_backends._member_state import MemberState
+from infer_backends._model_file import FileState, ModelFile
 from infer_backends._options import OpenOptions, Option
 from infer_backends._owned import OwnedStream
 from infer_backends._request_options import RequestOptions, SequenceStep
@@ -98,6 +101,7 @@ __all__ = [
     "DeadlineExceeded",
     "Event",
     "FallbackEvent",
+    "FileState",
     "InferError",
     "InferRequest",
     "InferResponse",
@@ -108,6 +112,7 @@ __all__ = [
     "MetadataMismatch",
     "MissingDependency",
     "ModelClosed",
+    "ModelFile",
     "ModelMetadata",
     "ModelNotFound",
     "ModelState",
@@ -143,5 +148,9 @@ __all__ = [
     "UnknownScheme",
     "UnsupportedOperation",
     "hookimpl",
+    "never_destroy",
+    "one_line",
+    "skip_exit_handlers_of_c",
     "with_labels",
+    "without_numbers",
 ]

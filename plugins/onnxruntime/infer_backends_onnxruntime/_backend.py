@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Mapping
@@ -24,14 +25,15 @@ from infer_backends.plugin import (
     ModelURL,
     OpenOptions,
     UnsupportedOperation,
+    never_destroy,
+    skip_exit_handlers_of_c,
 )
 from infer_backends_onnxruntime._devices import CPU, Device
 from infer_backends_onnxruntime._errors import run_error
-from infer_backends_onnxruntime._fork import never_destroy, skip_exit_handlers_of_c
 from infer_backends_onnxruntime._fork_gate import GATE
 from infer_backends_onnxruntime._install import import_runtime
 from infer_backends_onnxruntime._metadata import read_metadata
-from infer_backends_onnxruntime._session import SessionSpec, file_state, make_session
+from infer_backends_onnxruntime._session import SessionSpec, make_session
 from infer_backends_onnxruntime._strings import decode, encode
 from infer_backends_onnxruntime._watchdog import Watch, Watchdog
 
@@ -40,7 +42,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 def open_backend(url: ModelURL, options: OpenOptions) -> OnnxBackend:
     """Open the model file that ``url`` names; see the plugin's hook."""
-    spec = SessionSpec.from_options(url.require_path(), url.location, options)
+    spec = SessionSpec.from_options(url, options)
     runtime = import_runtime()
     options.deadline.require("loading the model")
     return OnnxBackend(runtime, spec)
@@ -57,7 +59,7 @@ class OnnxBackend:
         self._runtime = runtime
         self._spec = spec
         self._closed = False
-        self._state = file_state(spec)
+        self._state = spec.require_file()
         self._session: Any = make_session(runtime, spec)
         self._metadata = read_metadata(self._session, spec)
         self._output_names = [tensor.name for tensor in self._metadata.outputs]
@@ -185,7 +187,7 @@ class OnnxBackend:
                         "one: open the model in the child, and start it with 'spawn'",
                         unprocessed=True,
                     )
-                if file_state(self._spec) != self._state:
+                if self._spec.require_file() != self._state:
                     raise ModelNotFound(
                         f"the file of {self._spec.location!r} has changed since it was opened: "
                         "open it again"
@@ -211,7 +213,8 @@ _LIVE: weakref.WeakSet[OnnxBackend] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    skip_exit_handlers_of_c()
+    if "onnxruntime" in sys.modules:
+        skip_exit_handlers_of_c()
     for backend in list(_LIVE):
         backend.after_fork_in_child()
 

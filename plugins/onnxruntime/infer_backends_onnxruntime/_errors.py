@@ -17,13 +17,13 @@ from infer_backends.plugin import (
     ModelNotFound,
     ProtocolError,
     UnsupportedOperation,
+    one_line,
+    without_numbers,
 )
 from infer_backends_onnxruntime._graph import DeclaredTensor
 from infer_backends_onnxruntime._types import UNSUPPORTED_ELEMENTS
 
-_LONGEST = 600  # characters of onnxruntime's text in a message
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_NUMBER = re.compile(r"\d(?:[\d.,]*\d)?(?:[eE][+-]?\d+)?")
 _STATUS = "Status Message: "
 # What onnxruntime says of names, types and shapes before it runs anything.
 _ABOUT_SHAPES = (
@@ -56,7 +56,7 @@ def load_error(
         version: onnxruntime's version.
         declared: The graph's inputs and outputs, as far as they could be read from the file.
     """
-    text = _clip(_PREFIX.sub("", str(exc)))
+    text = one_line(_PREFIX.sub("", str(exc)))
     kind = type(exc).__name__
     odd = next((t for t in declared if t.element_type in UNSUPPORTED_ELEMENTS), None)
     error: InferError
@@ -116,11 +116,11 @@ def without_contents(text: str, *, has_text: bool) -> str:
     """The runtime's account of a failed run, without what the tensors hold."""
     text = _PREFIX.sub("", text)
     if text.startswith(_ABOUT_SHAPES):
-        return _clip(text)
+        return one_line(text)
     where, status, account = text.rpartition(_STATUS)
     if has_text:
         account = "(its account may quote strings, and is left out)"
-    return _clip(where + status + _NUMBER.sub("#", account))
+    return one_line(where + status + without_numbers(account))
 
 
 def unsupported_tensor(location: str, name: str, onnx_type: str) -> UnsupportedOperation:
@@ -134,8 +134,3 @@ def unsupported_tensor(location: str, name: str, onnx_type: str) -> UnsupportedO
         f"the tensor {name!r} of {location!r} is {onnx_type}, which cannot be exchanged with NumPy "
         f"through onnxruntime's Python API: {remedy}"
     )
-
-
-def _clip(text: str) -> str:
-    line = " ".join(text.split()).rstrip(".")
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

@@ -19,7 +19,7 @@ from infer_backends_onnxruntime._cuda import why_not
 from infer_backends_onnxruntime._errors import unsupported_tensor
 from infer_backends_onnxruntime._graph import DeclaredTensor, declared_model, declared_tensors
 from infer_backends_onnxruntime._install import import_runtime, require_installed
-from infer_backends_onnxruntime._session import SessionSpec, file_state
+from infer_backends_onnxruntime._session import SessionSpec
 from infer_backends_onnxruntime._types import ELEMENTS, datatype, dimensions
 
 _NO_VERSION = 2**63 - 1  # What onnxruntime answers for a file that states none.
@@ -32,10 +32,10 @@ def tell_metadata(url: ModelURL, options: OpenOptions) -> ModelMetadata | None:
     onnxruntime is imported only for a device that was asked for by name: that it cannot be used
     should be known before the model is needed.
     """
-    spec = SessionSpec.from_options(url.require_path(), url.location, options)
+    spec = SessionSpec.from_options(url, options)
     require_installed()
     options.deadline.require("reading what the model is")
-    file_state(spec)
+    spec.require_file()
     if spec.device.kind not in {"auto", "cpu"}:
         problem = why_not(import_runtime(), spec.device.provider, spec.device.index)
         if problem is not None:

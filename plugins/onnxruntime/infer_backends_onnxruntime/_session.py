@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from infer_backends.plugin import (
+    FileState,
     InferError,
     InvalidURL,
-    ModelNotFound,
+    ModelFile,
+    ModelURL,
     OpenOptions,
-    PermissionDenied,
-    Unavailable,
     UnsupportedOperation,
 )
 from infer_backends_onnxruntime._cuda import why_not
@@ -38,39 +35,37 @@ _LEVELS = {
 
 
 @dataclass(frozen=True, slots=True)
-class FileState:
-    """What shows that a file is still the one that was opened."""
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-
-
-@dataclass(frozen=True, slots=True)
 class SessionSpec:
     """All that it takes to make the same session again, in this process or a forked one.
 
     Attributes:
-        path: The file's absolute path.
-        location: The model's URL, for messages.
+        file: The model's file.
         device: What to run on.
         threads: Threads within one operator; 0 is the runtime's choice.
         optimization: ``none``, ``basic``, ``extended`` or ``all``.
     """
 
-    path: str
-    location: str
+    file: ModelFile
     device: Device
     threads: int
     optimization: str
 
+    @property
+    def path(self) -> str:
+        """The file's absolute path."""
+        return self.file.path
+
+    @property
+    def location(self) -> str:
+        """The model's URL, for messages."""
+        return self.file.location
+
     @classmethod
-    def from_options(cls, path: str, location: str, options: OpenOptions) -> SessionSpec:
-        """The spec of a model at ``path``, which may be relative to the working directory.
+    def from_options(cls, url: ModelURL, options: OpenOptions) -> SessionSpec:
+        """The spec of the model that ``url`` names.
 
         Raises:
-            InvalidURL: An option has a wrong value.
+            InvalidURL: The URL names no path, or an option has a wrong value.
             ModelNotFound: The path is relative, and the working directory is gone.
         """
         threads = options["threads"]
@@ -79,54 +74,11 @@ class SessionSpec:
                 f"the option 'threads' has a wrong value: expected 0 to {_MOST_THREADS}"
             )
         device = parse_device(options["device"])
-        try:
-            # Not abspath: it would take "link/.." for nothing.
-            absolute = str(Path.cwd() / path) if not Path(path).is_absolute() else path
-        except OSError as exc:
-            raise ModelNotFound(
-                f"{location!r} is a relative path, and the working directory is gone: give an "
-                "absolute path"
-            ) from exc
-        return cls(absolute, location, device, threads, options["optimization"])
+        return cls(ModelFile.of(url), device, threads, options["optimization"])
 
-
-def file_state(spec: SessionSpec) -> FileState:
-    """The state of the model's file, which must be a readable regular file.
-
-    Raises:
-        ModelNotFound: It is not there, or is something else.
-        PermissionDenied: It may not be read.
-        UnsupportedOperation: Its name is one that onnxruntime cannot open.
-        Unavailable: This process, or the system, may open no more files.
-    """
-    try:
-        found = Path(spec.path).stat()
-        if not stat.S_ISREG(found.st_mode):
-            what = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
-            raise ModelNotFound(f"{spec.location!r} is {what}: give the path of an .onnx file")
-        os.close(os.open(spec.path, os.O_RDONLY))
-    except PermissionError as exc:
-        raise PermissionDenied(
-            f"{spec.location!r} may not be read: check its permissions, and its folder's"
-        ) from exc
-    except OSError as exc:
-        if exc.errno in {errno.EMFILE, errno.ENFILE}:
-            raise Unavailable(
-                f"{spec.location!r} cannot be read now: {exc.strerror}; close files, or raise the "
-                "limit (ulimit -n)",
-                unprocessed=True,
-            ) from exc
-        raise ModelNotFound(
-            f"there is no model at {spec.location!r} ({exc.strerror}); a relative path starts at "
-            "the working directory, '~' stands for itself, and a space ends a URL (write %20)"
-        ) from exc
-    try:
-        spec.path.encode()
-    except UnicodeEncodeError as exc:
-        raise UnsupportedOperation(
-            f"the path of {spec.location!r} is not UTF-8, and onnxruntime opens no other: rename it"
-        ) from exc
-    return FileState(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    def require_file(self) -> FileState:
+        """The state of the model's file; see :meth:`infer_backends.plugin.ModelFile.require`."""
+        return self.file.require("an .onnx file")
 
 
 def make_session(runtime: ModuleType, spec: SessionSpec) -> Any:
