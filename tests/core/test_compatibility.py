@@ -1,0 +1,106 @@
+"""Plugins as ``docs/reference/compatibility.md`` says that they may be written go on to work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import distributions
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infer_backends import Model, ModelURL, PluginError, _loading
+from infer_backends._registry import Registry
+from infer_backends.plugin import InferResponse, OpenOptions, ServerBackend, Unavailable
+from tests.core.conftest import Install
+from tests.core.fakes import FakeBackend
+
+MINIMAL = """
+from infer_backends.plugin import Option, hookimpl
+from tests.core.fakes import FakeBackend
+from tests.core.server_fakes import FakeServer
+
+INFER_BACKENDS_API = {version}
+
+@hookimpl
+def infer_backends_open({arguments}):
+    return FakeBackend()
+
+@hookimpl
+def infer_backends_metadata({arguments}):
+    return FakeBackend().metadata
+
+@hookimpl
+def infer_backends_server({arguments}):
+    return FakeServer()
+
+@hookimpl
+def infer_backends_options():
+    return [Option("depth", int, 1)]
+
+@hookimpl
+def infer_backends_check():
+    pass
+"""
+
+
+def registry(site: Path) -> Registry:
+    def installed() -> Iterator[object]:
+        for distribution in distributions(path=[str(site)]):
+            yield from distribution.entry_points.select(group="infer_backends")
+
+    return Registry(installed, {})  # type: ignore[arg-type]  # entry points of every Python
+
+
+@pytest.mark.parametrize("arguments", ["", "url", "options", "url, options", "options, url"])
+def test_hooks_may_leave_out_any_of_their_arguments(
+    site: Path, install: Install, arguments: str
+) -> None:
+    install("small-plugin", ["small"], MINIMAL.format(version=1, arguments=arguments))
+    plugin = registry(site).find("small")
+    url, options = ModelURL.parse("small:m"), OpenOptions()
+    plugin.check("small")
+    assert [option.name for option in plugin.options("small")] == ["depth"]
+    assert plugin.open(url, options).metadata == plugin.metadata(url, options)
+    assert isinstance(plugin.open_server(url, options), ServerBackend)
+
+
+@pytest.mark.parametrize(
+    ("version", "update"),
+    [(1, "the plugin"), (2, None), (3, None), (4, "infer-backends")],
+)
+def test_plugins_of_this_version_of_the_contract_and_of_the_one_before_are_loaded(
+    site: Path,
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    version: int,
+    update: str | None,
+) -> None:
+    monkeypatch.setattr(_loading, "API_VERSION", 3)
+    install("a-plugin", ["ab"], MINIMAL.format(version=version, arguments="url"))
+    if update is None:
+        registry(site).find("ab").open(ModelURL.parse("ab:m"), OpenOptions()).close()
+        return
+    with pytest.raises(PluginError) as caught:
+        registry(site).find("ab")
+    assert "a-plugin 1.0" in str(caught.value)
+    assert f"written for version {version}" in str(caught.value)
+    assert f"this is version 3: update {update}" in str(caught.value)
+
+
+def test_a_response_needs_nothing_but_its_outputs() -> None:
+    backend = FakeBackend()
+    backend.infer = lambda request: InferResponse({"y": request.inputs["x"].copy()})  # type: ignore[method-assign]
+    with Model(backend) as model:
+        assert model(np.ones((1, 3), np.float32)).tolist() == [[1, 1, 1]]
+
+
+def test_an_error_that_a_plugin_made_more_special_is_raised_as_it_is() -> None:
+    class Rebooting(Unavailable):
+        pass
+
+    backend = FakeBackend()
+    backend.error = Rebooting("the board reboots; try again in a minute")
+    with Model(backend) as model, pytest.raises(Unavailable) as caught:
+        model(np.ones((1, 3), np.float32))
+    assert type(caught.value) is Rebooting
