@@ -276,3 +276,8 @@ def register_backend(
     if not callable(opener):
         raise PluginError(f"{owner} is not callable: pass a function of a URL and options")
     return REGISTRY.register(scheme, _Opener(opener, options), owner=owner)
+
+
+def known_schemes() -> Mapping[str, str]:
+    """What to install for each scheme of the project's own plugins."""
+    return _KNOWN

@@ -10,6 +10,7 @@ from infer_backends._cli._demo import demo
 from infer_backends._cli._failures import App, traceback_option
 from infer_backends._cli._inspect import inspect
 from infer_backends._cli._map import map_
+from infer_backends._cli._new_plugin import new_plugin
 from infer_backends._cli._plugins import plugins
 from infer_backends._cli._repository import load, models, unload
 from infer_backends._cli._run import run
@@ -22,7 +23,20 @@ from infer_backends._version import __version__
     cls=App,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    commands=[check, demo, plugins, inspect, map_, run, serve, models, load, unload, stats],
+    commands=[
+        check,
+        demo,
+        plugins,
+        new_plugin,
+        inspect,
+        map_,
+        run,
+        serve,
+        models,
+        load,
+        unload,
+        stats,
+    ],
 )
 @click.version_option(__version__, prog_name="infer-backends")
 @traceback_option

@@ -48,6 +48,15 @@ def test_a_wheel_holds_every_module_of_the_repository(
     assert modules <= files(built[name])
 
 
+def test_the_core_carries_the_templates_of_new_plugins(built: Mapping[str, Built]) -> None:
+    folder = SOURCES["infer_backends"] / "infer_backends"
+    templates = {p.relative_to(folder.parent).as_posix() for p in folder.rglob("*.tmpl")}
+    assert templates
+    assert templates <= files(built["infer_backends"])
+    with tarfile.open(built["infer_backends"].sdist) as archive:
+        assert templates <= {path.partition("/")[2] for path in archive.getnames()}
+
+
 @every_distribution
 def test_a_wheel_is_marked_as_typed(built: Mapping[str, Built], name: str) -> None:
     assert f"{name}/py.typed" in files(built[name])
