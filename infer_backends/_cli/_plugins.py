@@ -14,6 +14,8 @@ from infer_backends._errors import MissingDependency
 from infer_backends._observer_plugins import INSTALLED, ObserverInfo
 from infer_backends._registry import REGISTRY, PluginInfo
 
+#: Models in memory, for tests: they come with the core, and run nothing.
+_FAKE = "fake"
 _STYLES = {"ready": "green", "disabled": "dim", "missing": "yellow"}
 
 
@@ -53,8 +55,11 @@ def plugins(as_json: bool) -> None:
         return
     if rows:
         _show("scheme", rows)
-    else:
-        click.echo("no plugins are installed: pip install 'infer-backends[demo]' brings all three")
+    if all(row.scheme == _FAKE for row in rows):
+        click.echo(
+            "no plugins that run models are installed: pip install 'infer-backends[demo]' brings "
+            "all three"
+        )
     if observers:
         click.echo()
         _show("observer", observers)

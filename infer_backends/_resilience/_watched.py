@@ -100,6 +100,12 @@ class Watched:
         self._next_probe = self._policy.clock() + delay
         return 0.0 if self.breaker.state not in _PROBED else delay
 
+    def probe_now(self) -> None:
+        """Probe in this thread, if it is probed at all: for tests, which do not want to wait."""
+        probed = not self._closed and self.breaker.state in _PROBED
+        if probed and self.breaker.held(probed=self.contact.can_be_probed) <= 0:
+            self._see()
+
     def _see(self) -> None:
         started = self._policy.clock()
         found: list[str] = []

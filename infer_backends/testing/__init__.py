@@ -1,6 +1,10 @@
-"""Door 3: for those who test a plugin. The suites need pytest, which the extra ``testing`` brings.
+"""Door 3: for those who test an application, or a plugin.
 
-A plugin's tests subclass :class:`BackendContract`, and say where its models are::
+An application's tests run on models in memory, :class:`FakeModel`, by themselves or by the fixtures
+of the pytest plugin that comes with the distribution.
+
+A plugin's tests subclass :class:`BackendContract`, and say where its models are. The suites need
+pytest, which the extra ``testing`` brings::
 
     class TestMyRuntime(BackendContract):
         @pytest.fixture
@@ -14,25 +18,69 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from infer_backends.testing._clock import ManualClock
     from infer_backends.testing._contract import BackendContract
+    from infer_backends.testing._fake_calls import FakeCall
+    from infer_backends.testing._fake_model import FakeModel
+    from infer_backends.testing._fake_outcomes import (
+        Answer,
+        Down,
+        ExtraOutput,
+        Hang,
+        MissingOutput,
+        Slow,
+        WrongDtype,
+        WrongShape,
+    )
+    from infer_backends.testing._fake_pair import FakePair
+    from infer_backends.testing._fixtures import FakeModels
     from infer_backends.testing._further import SequenceContract, StreamingContract
+    from infer_backends.testing._probing import probe_now
     from infer_backends.testing._reference import REFERENCE_MODELS, ReferenceModel
 
 __all__ = [
     "REFERENCE_MODELS",
+    "Answer",
     "BackendContract",
+    "Down",
+    "ExtraOutput",
+    "FakeCall",
+    "FakeModel",
+    "FakeModels",
+    "FakePair",
+    "Hang",
+    "ManualClock",
+    "MissingOutput",
     "ReferenceModel",
     "SequenceContract",
+    "Slow",
     "StreamingContract",
+    "WrongDtype",
+    "WrongShape",
+    "probe_now",
 ]
 
 # Nothing is imported before it is asked for: what needs no pytest is there without it.
 _HOMES = {
+    "Answer": "_fake_outcomes",
     "BackendContract": "_contract",
+    "Down": "_fake_outcomes",
+    "ExtraOutput": "_fake_outcomes",
+    "FakeCall": "_fake_calls",
+    "FakeModel": "_fake_model",
+    "FakeModels": "_fixtures",
+    "FakePair": "_fake_pair",
+    "Hang": "_fake_outcomes",
+    "ManualClock": "_clock",
+    "MissingOutput": "_fake_outcomes",
     "REFERENCE_MODELS": "_reference",
     "ReferenceModel": "_reference",
     "SequenceContract": "_further",
+    "Slow": "_fake_outcomes",
     "StreamingContract": "_further",
+    "WrongDtype": "_fake_outcomes",
+    "WrongShape": "_fake_outcomes",
+    "probe_now": "_probing",
 }
 # The modules that are made of tests. pytest rewrites their asserts, so that a failing one shows
 # what it compared.

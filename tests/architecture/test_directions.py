@@ -116,3 +116,31 @@ def test_only_the_command_and_progress_bars_use_what_the_extra_of_the_command_in
         if dotted.split(".")[0] in {"click", "rich"}
     }
     assert users <= {"_cli", "_progress.py"}
+
+
+def test_fakes_are_a_plugin_that_uses_its_door_alone() -> None:
+    """What ``fake:`` opens is written as anybody's plugin: the models of the suite beside it."""
+    siblings = ("_fake", "_clock", "_reference")
+    wrong = {
+        f"{path.name} imports {dotted}"
+        for path in (CORE / "testing").glob("_fake*.py")
+        for dotted in imports(path)
+        if dotted.split(".")[0] == CORE.name
+        and not dotted.startswith("infer_backends.plugin.")
+        and not dotted.startswith(tuple(f"infer_backends.testing.{name}" for name in siblings))
+    }
+    # A real model that a fake is like is opened as an application opens it.
+    assert wrong == {"_fake_model.py imports infer_backends"}
+
+
+def test_the_plugin_of_pytest_imports_nothing_of_the_core_before_a_fixture_is_used() -> None:
+    tree = ast.parse((ROOT / "_infer_backends_pytest.py").read_text())
+    at_import = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {
+        name
+        for node in at_import
+        for name in (
+            [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        )
+    }
+    assert names == {"__future__", "os", "typing", "pytest"}

@@ -54,3 +54,8 @@ def test_all_that_a_server_can_say_is_shown_and_nothing_of_it_moves_the_cursor(
     for text in ("[red]m", "1, 2", "8 rows", "decoupled", "[b]detect", "optional", "2 labels"):
         assert text in result.stdout
     assert not {"\x1b", "\x9b", "\u202e"} & set(result.stdout)
+
+
+def test_a_fake_is_shown_for_what_it_is(invoke: Invoke) -> None:
+    result = invoke("inspect", "fake:digits?inputs=image:FP32[-1,64]&outputs=p:FP32[-1,10]")
+    assert ["platform", "fake"] in [line.split() for line in result.stdout.splitlines()]

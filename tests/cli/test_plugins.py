@@ -110,10 +110,22 @@ def test_no_plugins_at_all_is_said(invoke: Invoke, monkeypatch: pytest.MonkeyPat
     assert "pip install 'infer-backends[demo]'" in invoke("plugins").stdout
 
 
+def test_fakes_alone_are_no_plugin_that_runs_models(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = entry_point("fake", f"{__name__}:PLUGINS.good", "infer-backends")
+    monkeypatch.setattr(_plugins, "REGISTRY", Registry(lambda: [point], {}))
+    shown = invoke("plugins").stdout
+    assert ["fake", "infer-backends", "1.2", "ready"] in [
+        line.split() for line in shown.splitlines()
+    ]
+    assert "pip install 'infer-backends[demo]'" in shown
+
+
 def test_the_plugins_of_the_project_are_ready(invoke: Invoke) -> None:
     rows = json.loads(invoke("plugins", "--json").stdout)
     found = {row["scheme"]: row["state"] for row in rows}
-    assert found.items() >= {"onnx": "ready", "http": "ready", "grpc": "ready"}.items()
+    assert found.items() >= dict.fromkeys(("fake", "grpc", "http", "onnx"), "ready").items()
 
 
 class Watching:

@@ -107,3 +107,11 @@ class TestOnnxruntime(BackendContract):
     @pytest.fixture
     def reference_url(self, reference_folder: Path) -> Callable[[str], str]:
         return lambda name: f"onnx:{reference_folder / name}.onnx"
+
+
+class TestFakes(BackendContract):
+    """So an application's tests are on what behaves as a real backend does."""
+
+    @pytest.fixture
+    def reference_url(self) -> Callable[[str], str]:
+        return "fake:{}".format

@@ -13,6 +13,8 @@ import pytest
 from infer_backends import __version__
 from tests.packaging.conftest import SOURCES, Built
 
+#: The plugin of pytest is imported whenever pytest runs: so it is no part of the package.
+BESIDE = {"infer_backends": ["_infer_backends_pytest.py"]}
 every_distribution = pytest.mark.parametrize("name", SOURCES)
 
 
@@ -36,7 +38,7 @@ def test_all_distributions_have_the_one_version(built: Mapping[str, Built], name
 @every_distribution
 def test_a_wheel_holds_its_package_and_nothing_else(built: Mapping[str, Built], name: str) -> None:
     tops = {path.split("/")[0] for path in files(built[name])}
-    assert tops == {name, f"{name}-{__version__}.dist-info"}
+    assert tops == {name, f"{name}-{__version__}.dist-info", *BESIDE.get(name, ())}
 
 
 @every_distribution
@@ -83,6 +85,7 @@ def test_an_sdist_holds_no_tests_and_no_other_distribution(
         tops = {path.split("/")[1] for path in archive.getnames() if "/" in path}
     assert tops == {
         name,
+        *BESIDE.get(name, ()),
         "LICENSE",
         "NOTICE",
         "PKG-INFO",

@@ -53,7 +53,7 @@ def test_a_scheme_without_its_plugin_says_what_to_install(
 
 
 def test_every_scheme_is_found_from_the_wheels(without_runtimes: Environment) -> None:
-    assert sorted(plugins(without_runtimes)) == sorted([*HTTP, *GRPC, "onnx"])
+    assert sorted(plugins(without_runtimes)) == sorted([*HTTP, *GRPC, "fake", "onnx"])
 
 
 def test_a_plugin_without_its_runtime_says_what_to_install(without_runtimes: Environment) -> None:
