@@ -30,9 +30,9 @@ exclude_patterns = [
 ]
 nitpicky = True
 _BUILTIN_NAMES = """
-    Any Array ArrayLike Callable Coerce Future Item Iterable Mapping NDArray ParameterValue
-    Registration LoopContract Reopening Self Sequence TracebackType _Contract URL bool bytes dtype
-    float generic int str
+    AbstractContextManager Any Array ArrayLike Callable Coerce Described Future Item Iterable
+    Mapping NDArray ParameterValue Registration LoopContract Reopening Self Sequence TracebackType
+    _Contract URL bool bytes dtype float generic int str
 """.split()  # noqa: SIM905 - a long list of short words
 nitpick_ignore = [("py:meth", "reference_url")]  # a fixture, which is no method to autodoc
 # Types that have no page here.

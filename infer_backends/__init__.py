@@ -3,6 +3,8 @@
 Door 1, for applications: :func:`open_model` opens the model that a URL names, and returns a
 :class:`Model`; :func:`open_server` opens a server, to control it. Every error is an
 :class:`InferError`.
+
+.. For pytest, which warns of what was imported before it and has a plugin: PYTEST_DONT_REWRITE
 """
 
 from typing import TYPE_CHECKING, Any

@@ -18,6 +18,7 @@ from sybil.parsers.myst import CodeBlockParser
 from infer_backends_triton import LocalTriton
 
 _SWITCH = re.compile(r"^<!-- (stop|start) the server -->$", re.MULTILINE)
+_SAVED = re.compile(r"<!-- save as (\S+) -->\s*\Z")
 _OWN_PORT = re.compile(r"(-port |127\.0\.0\.1:)(8000|8001)\b")
 #: Seconds that a command of a console block may take.
 _PATIENCE = 90
@@ -57,6 +58,13 @@ class Page:
         return _OWN_PORT.sub(lambda found: found[1] + str(self._own[found[2]]), text)
 
     def _run_python(self, example: Example) -> None:
+        saved = _SAVED.search(example.document.text[: example.region.start])
+        if saved is not None:
+            path = Path(saved.group(1))
+            path.write_text(example.parsed)
+            if path.name.startswith("test_"):
+                # A block that comes later runs pytest on it.
+                return
         # The lines above the block are kept as empty ones, so that a traceback names the line.
         source = "\n" * (example.line + example.parsed.line_offset) + self._with_ports(
             example.parsed
