@@ -16,6 +16,7 @@ from sybil import Document, Example, Region, Sybil
 from sybil.parsers.myst import CodeBlockParser
 
 from infer_backends_triton import LocalTriton
+from tests.docs.console import commands, matches
 
 _SWITCH = re.compile(r"^<!-- (stop|start) the server -->$", re.MULTILINE)
 _SAVED = re.compile(r"<!-- save as (\S+) -->\s*\Z")
@@ -94,17 +95,6 @@ def _free_ports() -> list[int]:
         return [found.getsockname()[1] for found in (one, two)]
 
 
-def commands(text: str) -> list[tuple[str, list[str]]]:
-    """The commands of a console block, each with the lines that it prints."""
-    found: list[tuple[str, list[str]]] = []
-    for line in text.splitlines():
-        if line.startswith("$ "):
-            found.append((line[2:], []))
-        else:
-            found[-1][1].append(line)
-    return found
-
-
 def _run_command(command: str, expected: list[str], where: str) -> str:
     """What a command prints. A line ``^C`` interrupts it once all lines before it are there."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -118,7 +108,7 @@ def _run_command(command: str, expected: list[str], where: str) -> str:
         printed = ""
         if "^C" in expected:
             wanted = expected[: expected.index("^C")]
-            while not _matches(wanted, printed) and (line := process.stdout.readline()):
+            while not matches(wanted, printed) and (line := process.stdout.readline()):
                 printed += line
             process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=_PATIENCE)
@@ -128,10 +118,4 @@ def _run_command(command: str, expected: list[str], where: str) -> str:
 
 def _require(expected: list[str], printed: str, where: str) -> None:
     lines = [line for line in expected if line != "^C"]
-    assert _matches(lines, printed), f"{where} printed\n{printed}"
-
-
-def _matches(expected: list[str], printed: str) -> bool:
-    """Whether the lines are there, in this order; three dots stand for anything."""
-    patterns = [re.escape(line).replace(r"\.\.\.", ".*") for line in expected]
-    return re.search("(?s:.*)".join(patterns), printed) is not None
+    assert matches(lines, printed), f"{where} printed\n{printed}"
