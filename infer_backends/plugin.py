@@ -1,9 +1,11 @@
 """Door 2: everything that a plugin needs, and nothing else.
 
 A plugin is a module named by entry points of the group ``infer_backends``, one for each scheme
-(``+`` in the scheme is written ``.`` in the name)::
+(``+`` in the scheme is written ``.`` in the name):
 
-    [project.entry - points.infer_backends]
+.. code-block:: toml
+
+    [project.entry-points.infer_backends]
     myruntime = "my_package.plugin"
 
 The module says which contract it was written for, and implements ``infer_backends_open``::

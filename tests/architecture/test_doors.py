@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
+
+from infer_backends import plugin
+
+ROOT = Path(__file__).parents[2]
 
 DOORS = [
     "infer_backends",
@@ -46,6 +51,24 @@ def test_what_a_door_exports_is_documented(door: str) -> None:
     exported = [getattr(module, name) for name in module.__all__]
     classes_and_functions = [v for v in exported if inspect.isclass(v) or inspect.isfunction(v)]
     assert [v.__name__ for v in classes_and_functions if not (v.__doc__ or "").strip()] == []
+
+
+def test_the_reference_has_an_entry_for_every_name_of_the_door_for_plugins() -> None:
+    page = (ROOT / "docs/reference/plugin-api.md").read_text()
+    table, _, entries = page.partition("\n## ")
+    described = set(
+        re.findall(r"^\.\. (?:\w+:: infer_backends\.plugin\.|data:: )(\w+)", entries, re.MULTILINE)
+    )
+    # What applications use, too, is described there, and linked to.
+    described |= set(re.findall(r"`~infer_backends\.(\w+)`", page))
+    assert set(plugin.__all__) - described == set()
+    listed = set(re.findall(r"`~infer_backends\.(?:plugin\.)?(\w+)`", table))
+    errors = {
+        name
+        for name in plugin.__all__
+        if inspect.isclass(error := vars(plugin)[name]) and issubclass(error, plugin.InferError)
+    }
+    assert set(plugin.__all__) - errors - listed == set()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,11 @@ from tests.packaging.conftest import ROOT, Built, Environment
 from tests.packaging.following import Block, Reader, blocks, changed
 
 PAGE = (ROOT / "docs/plugin-tutorial.md").read_text()
+(CHECKLIST,) = [
+    block.text
+    for block in blocks((ROOT / "docs/how-to/publish-a-plugin.md").read_text())
+    if block.language == "python"
+]
 PACKAGE = ROOT / "examples/infer-backends-linear"
 
 
@@ -64,8 +69,10 @@ def test_the_package_of_the_page_builds_installs_and_passes_its_tests(
     (wheel,) = tmp_path.glob("*.whl")
     environment = new_environment("tutorial-plugin")
     environment.install(f"{built['infer_backends'].wheel}[cli,testing]", str(wheel))
-    (row,) = json.loads(environment.run("infer-backends", "plugins", "--json").stdout)
-    assert (row["scheme"], row["state"]) == ("linear", "ready")
+    rows = json.loads(environment.run("infer-backends", "plugins", "--json").stdout)
+    assert {row["scheme"]: row["state"] for row in rows} == {"fake": "ready", "linear": "ready"}
+    # What the checklist for publishing looks for is there.
+    assert environment.python(CHECKLIST.replace("infer-backends-onnxruntime", PACKAGE.name)) == ""
     # The tests alone: what they import is what was installed.
     shutil.copytree(source / "tests", tmp_path / "installed/tests")
     shutil.copy(source / "pyproject.toml", tmp_path / "installed")
