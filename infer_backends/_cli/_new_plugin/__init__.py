@@ -20,13 +20,20 @@ from infer_backends._cli._new_plugin._names import (
     require_free,
     require_line,
 )
-from infer_backends._cli._new_plugin._template import fill
+from infer_backends._cli._new_plugin._template import KINDS, fill
 from infer_backends._cli._new_plugin._writing import require_vacant, write_folder
 from infer_backends._registry import REGISTRY, known_schemes
 
 
 @click.command("new-plugin")
 @click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default=KINDS[0],
+    show_default=True,
+    help="Where its models run: in the process that opens them, or on a server.",
+)
 @click.option("--scheme", help="The scheme of its URLs; by default NAME.")
 @click.option(
     "--folder",
@@ -39,6 +46,7 @@ from infer_backends._registry import REGISTRY, known_schemes
 @traceback_option
 def new_plugin(
     name: str,
+    kind: str,
     scheme: str | None,
     folder: Path | None,
     author: str | None,
@@ -47,7 +55,8 @@ def new_plugin(
 ) -> None:
     """Write a plugin for a runtime: a distribution infer-backends-NAME, with tests that pass.
 
-    A stand-in takes the runtime's place. What is to be replaced is marked YOURS.
+    A stand-in takes the place of the runtime, or of the server. What is to be replaced is marked
+    YOURS.
 
     Example: infer-backends new-plugin my-runtime --scheme mine
     """
@@ -56,6 +65,7 @@ def new_plugin(
         require_free(names, _schemes(), _distributions(names))
         texts = fill(
             names,
+            kind,
             description=require_line(
                 "--description", description or f"{names.scheme}: models for infer-backends."
             ),
@@ -67,7 +77,7 @@ def new_plugin(
     except (BadName, BadInput) as exc:
         raise click.UsageError(one_line(str(exc))) from exc
     write_folder(target.absolute(), texts)
-    steps = next_steps(names, target)
+    steps = next_steps(names, kind, target)
     if as_json:
         found = {
             "folder": str(target),
@@ -86,13 +96,18 @@ def new_plugin(
     click.echo(f"  grep -rn YOURS: {one_line(shlex.quote(str(target)))}")
 
 
-def next_steps(names: Names, folder: Path) -> list[str]:
+def next_steps(names: Names, kind: str, folder: Path) -> list[str]:
     """The commands that install a new plugin, test it, and try its URL."""
-    example = shlex.quote(f"{names.scheme}:{folder / 'examples' / 'double.py'}")
+    example = f"{names.scheme}:{folder / 'examples' / 'double.py'}"
+    serve = []
+    if kind == "server":
+        example = f"{names.scheme}://localhost:9000/double"
+        serve = [f"python {shlex.quote(str(folder / 'examples' / 'server.py'))} &"]
     return [
         f"python -m pip install -e {shlex.quote(f'{folder}[testing]')}",
         f"python -m pytest {shlex.quote(str(folder))}",
-        f"infer-backends run {example} --input 'x=[[1, 2, 3]]'",
+        *serve,
+        f"infer-backends run {shlex.quote(example)} --input 'x=[[1, 2, 3]]'",
     ]
 
 

@@ -15,16 +15,22 @@ if TYPE_CHECKING:
     # Where Python 3.10 has it; later ones have it elsewhere.
     from importlib.abc import Traversable
 
+#: The folders of templates that one is chosen of.
+KINDS = ("in-process", "server")
+
 _SUFFIX = ".tmpl"
 #: What is called otherwise here than in the distribution.
 _RENAMED = {"gitignore": ".gitignore"}
 
 
-def fill(names: Names, *, description: str, author: dict[str, str] | None) -> dict[str, str]:
+def fill(
+    names: Names, kind: str, *, description: str, author: dict[str, str] | None
+) -> dict[str, str]:
     """The text of every file, by its path in the distribution, sorted.
 
     Args:
         names: What the plugin is called.
+        kind: Where its models run: one of :data:`KINDS`.
         description: One line of what it is.
         author: The author's name, mail address, or both; None for a reminder.
     """
@@ -39,9 +45,11 @@ def fill(names: Names, *, description: str, author: dict[str, str] | None) -> di
         "core_version": __version__,
     }
     renamed = {**_RENAMED, "package": names.package}
+    folder = files(__package__) / "template"
+    templates = [*_templates(folder / "common"), *_templates(folder / kind)]
     return {
         "/".join(renamed.get(part, part) for part in path.split("/")): text.substitute(values)
-        for path, text in sorted(_templates(files(__package__) / "template"))
+        for path, text in sorted(templates)
     }
 
 
