@@ -315,7 +315,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 
 
 def _in_flight(backend: Any) -> int:
-    return sum(link.calls for link in backend._connection._links)
+    return sum(len(link.calls) for link in backend._connection._links.all)
 
 
 def _wait_until(reached: Callable[[], bool], seconds: float = 10) -> None:

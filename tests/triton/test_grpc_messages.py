@@ -26,7 +26,7 @@ from infer_backends.plugin import (
     TensorSpec,
 )
 from infer_backends_triton._discovery import choose_model
-from infer_backends_triton._grpc_channel import channel_options
+from infer_backends_triton._grpc_endpoint import channel_options
 from infer_backends_triton._grpc_failures import receive_limit
 from infer_backends_triton._grpc_headers import to_grpc_metadata
 from infer_backends_triton._grpc_requests import InferRequests
@@ -75,6 +75,82 @@ def test_no_message_raises_anything_but_the_librarys_errors(
     assert list(response.outputs) == ["y", "z"]
     assert response.outputs["y"].dtype == np.float32
     assert all(type(element) is bytes for element in response.outputs["z"].reshape(-1))
+
+
+NUMBERS = ModelMetadata(
+    name="m",
+    versions=(),
+    platform="",
+    inputs=(),
+    outputs=(TensorSpec("y", DataType.FP32, (-1,)), TensorSpec("z", DataType.INT16, (-1,))),
+)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> bytes:
+    """An answer with the outputs of ``NUMBERS``, mostly; some have words after the bytes."""
+    names = draw(st.sampled_from([["y", "z"], ["y", "z"], ["z", "y"], ["y"]]))
+    words = service_pb2.ModelInferResponse(model_name="m", id=draw(st.sampled_from(["", "r"])))
+    elements = service_pb2.ModelInferResponse()
+    for name in names:
+        datatype, size = ("FP32", 4) if name == "y" else ("INT16", 2)
+        count = draw(st.sampled_from([1, 1, 2, 0]))
+        words.outputs.add(name=name, datatype=datatype, shape=[count])
+        elements.raw_output_contents.append(draw(st.binary(min_size=8, max_size=8))[: count * size])
+    parts = [words.SerializeToString(), elements.SerializeToString()]
+    if draw(st.sampled_from([False, False, True])):
+        parts.reverse()
+    return b"".join(parts)
+
+
+def told(reader: InferResponses, answer: bytes, **fields: Any) -> object:
+    """What a reader makes of an answer, to be compared."""
+    try:
+        response = reader.read(answer, a_request(**fields))
+    except InferError as exc:
+        return type(exc), str(exc)
+    outputs = response.outputs.items()
+    return (
+        response.model_version,
+        response.parameters,
+        response.backend_url,
+        [
+            (name, array.dtype, array.shape, array.tobytes(), array.flags.writeable)
+            for name, array in outputs
+        ],
+    )
+
+
+@given(
+    st.lists(answers(), min_size=2, max_size=5),
+    st.sampled_from([None, ("y", "z"), ("z", "y"), ("z",)]),
+    st.sampled_from(["", "r"]),
+)
+def test_what_was_read_before_changes_nothing_of_an_answer(
+    series: list[bytes], outputs: tuple[str, ...] | None, request_id: str
+) -> None:
+    reader = InferResponses(NUMBERS, "u")
+    for answer in series:
+        fresh = InferResponses(NUMBERS, "u")
+        fields = {"outputs": outputs, "request_id": request_id}
+        assert told(reader, answer, **fields) == told(fresh, answer, **fields)
+
+
+def test_an_answer_like_the_one_before_is_known_by_its_words() -> None:
+    reader = InferResponses(NUMBERS, "u")
+    assert reader._known is None
+    message = service_pb2.ModelInferResponse(raw_output_contents=[b"\0\0\x80\x3f", b"\1\0"])
+    message.outputs.add(name="y", datatype="FP32", shape=[1])
+    message.outputs.add(name="z", datatype="INT16", shape=[1])
+    reader.read(message.SerializeToString(), a_request())
+    known = reader._known
+    message.raw_output_contents[1] = b"\2\0"
+    response = reader.read(message.SerializeToString(), a_request())
+    assert {name: array.tolist() for name, array in response.outputs.items()} == {
+        "y": [1.0],
+        "z": [2],
+    }
+    assert reader._known is known is not None
 
 
 def test_a_request_says_all_that_it_was_told() -> None:

@@ -115,8 +115,8 @@ def works(backend: TritonBackend) -> bool:
 def kept_connections(backend: TritonBackend) -> int:
     """How many connections a backend has, which no call is using."""
     if isinstance(backend, GrpcBackend):
-        links = backend._connection._links
-        assert all(link.calls == 0 for link in links)
+        links = backend._connection._links.all
+        assert not any(link.calls for link in links)
         return len(links)
     pool = backend._server._pool
     assert not pool._busy

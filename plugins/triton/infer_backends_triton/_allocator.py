@@ -18,14 +18,14 @@ import numpy as np
 _COPIES = 4
 # With room for what malloc adds to a block.
 _LARGEST_BLOCK = 32 * 1024 * 1024 - 64 * 1024
-# Below this, blocks are kept anyway.
-_LEAST = 32 * 1024
+#: Messages of no more bytes need not be expected: such blocks are kept anyway.
+LEAST = 32 * 1024
 
 
 class _Expected:
     """The largest message so far, in bytes."""
 
-    size = _LEAST
+    size = LEAST
 
 
 def expect(size: int) -> None:

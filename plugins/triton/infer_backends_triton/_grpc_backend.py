@@ -24,7 +24,7 @@ from infer_backends.plugin import (
     PermissionDenied,
     UnsupportedOperation,
 )
-from infer_backends_triton._allocator import expect
+from infer_backends_triton._allocator import LEAST, expect
 from infer_backends_triton._call_options import (
     CallOptions,
     as_ranked,
@@ -33,7 +33,8 @@ from infer_backends_triton._call_options import (
     ranks,
 )
 from infer_backends_triton._discovery import choose_model
-from infer_backends_triton._grpc_channel import Endpoint, GrpcConnection
+from infer_backends_triton._grpc_channel import GrpcConnection
+from infer_backends_triton._grpc_endpoint import Endpoint
 from infer_backends_triton._grpc_messages import parse, serialise, to_mapping
 from infer_backends_triton._grpc_requests import InferRequests
 from infer_backends_triton._grpc_responses import InferResponses
@@ -45,7 +46,7 @@ from infer_backends_triton._settings import ConnectionSettings
 from infer_backends_triton._shared_asking import Asking
 from infer_backends_triton._shared_grpc import GrpcSharedServer
 from infer_backends_triton._shared_memory import SharedMemory, share
-from infer_backends_triton._unsent import BEFORE_SENDING
+from infer_backends_triton._unsent import mark_unsent
 
 if TYPE_CHECKING:
     from infer_backends_triton._grpc_loop import LoopChannel
@@ -184,7 +185,7 @@ class GrpcBackend:
                 self._build(request),
                 request.deadline,
                 request.headers,
-                _compression(request),
+                None if request.options is None else _compression(request),
             ),
             request,
         )
@@ -197,19 +198,24 @@ class GrpcBackend:
                 self._build(request),
                 request.deadline,
                 request.headers,
-                _compression(request),
+                None if request.options is None else _compression(request),
             ),
             request,
         )
 
     def _build(self, request: InferRequest) -> bytes:
-        with BEFORE_SENDING:
+        try:
             message = self._requests.build(request)
-        expect(len(message))
+        except InferError as exc:
+            mark_unsent(exc)
+            raise
+        if len(message) > LEAST:
+            expect(len(message))
         return message
 
     def _read(self, answer: bytes, request: InferRequest) -> InferResponse:
-        expect(len(answer))
+        if len(answer) > LEAST:
+            expect(len(answer))
         if request.options is None:
             return self._responses.read(answer, request)
         return self._responses_to(request).read(answer, request)

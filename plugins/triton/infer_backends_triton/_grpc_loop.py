@@ -17,8 +17,8 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from infer_backends.plugin import Deadline, DeadlineExceeded, InferError, UnsupportedOperation
-from infer_backends_triton._grpc_channel import LONGEST_CALL, SERVICE, Endpoint
 from infer_backends_triton._grpc_ending import LONGEST, LULL
+from infer_backends_triton._grpc_endpoint import LONGEST_CALL, SERVICE, Endpoint
 from infer_backends_triton._grpc_failures import MENDED_BY_RECONNECTING, require_descriptors
 from infer_backends_triton._grpc_fork import GATE
 from infer_backends_triton._grpc_runtime import grpc

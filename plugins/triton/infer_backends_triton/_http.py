@@ -149,9 +149,7 @@ class HTTPBackend:
         if request.options is not None:
             with self._options.of(request, request.options) as asked:
                 return self._infer(asked)
-        if self._memory is not None:
-            return self._memory.infer(request, self._infer_inline)
-        return run(self._exchange(request, self._server))
+        return self._infer(request)
 
     def _infer(self, request: InferRequest) -> InferResponse:
         if self._memory is not None:

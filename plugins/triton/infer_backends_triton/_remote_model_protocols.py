@@ -97,7 +97,7 @@ class _GRPC:
 
     def make_client(self, settings: ConnectionSettings, url: str, timeout: float) -> Any:  # noqa: ARG002 - each call of this client takes its own
         module = self.tritonclient()
-        from infer_backends_triton._grpc_channel import channel_options
+        from infer_backends_triton._grpc_endpoint import channel_options
         from infer_backends_triton._grpc_tls import channel_credentials
 
         return module.InferenceServerClient(
