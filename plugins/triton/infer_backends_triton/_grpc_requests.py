@@ -65,10 +65,12 @@ class InferRequests:
                 parts.append(_extras(request))
         except (UnicodeError, TypeError) as exc:
             raise InvalidInput("the request holds a name that is no Unicode text") from exc
-        raws = [encode(array, self._dtypes[name]) for name, array in inputs.items()]
-        for raw in raws:
+        tensors = 0
+        for name, array in inputs.items():
+            raw = encode(array, self._dtypes[name])
             parts += (field_prefix(_RAW_CONTENTS, len(raw)), raw)
-        check_size(sum(map(len, parts)), sum(map(len, raws)))
+            tensors += len(raw)
+        check_size(sum(map(len, parts)), tensors)
         return b"".join(parts)
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-import numpy as np
-
 from infer_backends.plugin import (
     Array,
     DataType,
@@ -19,6 +17,7 @@ from infer_backends.plugin import (
     ModelMetadata,
     ProtocolError,
 )
+from infer_backends_triton._alike import LONGEST, Alike, Tensor
 from infer_backends_triton._codec import byte_view, decode, from_json, is_plain, make_room, settle
 from infer_backends_triton._http_described import Header, Output, read_header
 from infer_backends_triton._http_messages import HEADER_LENGTH
@@ -27,27 +26,21 @@ from infer_backends_triton._http_wire import ResponseHead, TooLarge, parse_lengt
 # A model's answers to requests of one shape are alike but for the bytes of the tensors.
 _KNOWN_HEADERS = 64
 _LONGEST_KNOWN_HEADER = 4096
-# Those that are larger come in several pieces, mostly.
-_LONGEST_KNOWN_ANSWER = 16 * 1024
 _HEAD_END = b"\r\n\r\n"
 
 
 class _Known(NamedTuple):
-    """How a small answer began whose tensors' bytes are the elements of arrays as they are.
+    """The latest small answer.
 
     Attributes:
-        beginning: All that came before the tensors: the head, and the JSON object.
-        length: The length of the whole answer, in bytes.
-        head: What the head says.
-        header: What the JSON object says.
-        sizes: The lengths of its outputs, in bytes.
+        head: What the head said.
+        header: What the JSON object said.
+        alike: Reads those that are like it.
     """
 
-    beginning: bytes
-    length: int
     head: ResponseHead
     header: Header
-    sizes: tuple[int, ...]
+    alike: Alike
 
 
 class AnswerReader:
@@ -60,7 +53,7 @@ class AnswerReader:
     Attributes:
         url: As given.
         all_outputs: The names of the model's outputs.
-        known: How the latest small answer began; None where there was none.
+        known: The latest small answer; None where there was none.
     """
 
     def __init__(self, metadata: ModelMetadata, url: str) -> None:
@@ -160,38 +153,35 @@ class Answer:
             The head of the answer before, which is this one's.
         """
         known = self._reader.known
-        if (
-            known is None
-            or len(answer) != known.length
-            or not answer.startswith(known.beginning)
-            or known.header.names != self._wanted
-        ):
+        if known is None or known.alike.names != self._wanted:
             return None
-        self._header = header = known.header
-        self._outputs = outputs = {}
-        start = len(known.beginning)
-        for output, size in zip(header.outputs, known.sizes, strict=True):
-            end = start + size
-            shape, dtype = output.room
-            outputs[output.spec.name] = np.ndarray(shape, dtype, bytearray(answer[start:end]))
-            start = end
+        self._outputs = known.alike.read(answer)
+        if self._outputs is None:
+            return None
+        self._header = known.header
         return known.head
 
     def remember(self, answer: bytes, head: ResponseHead) -> None:
-        """Take note of how this answer began, for :meth:`recall`.
+        """Take note of this answer, for :meth:`recall`.
 
         Args:
             answer: What was received first, as for :meth:`recall`.
             head: Its head.
         """
-        length, header = len(answer), self._header
-        if length > _LONGEST_KNOWN_ANSWER or self._request_id:
+        length, outputs = len(answer), self._header.outputs
+        if length > LONGEST or self._request_id or not all(map(_is_plain, outputs)):
             return
-        whole = answer.find(_HEAD_END) + len(_HEAD_END) + (head.length or 0) == length
-        if whole and all(map(_is_plain, header.outputs)):
-            sizes = tuple([output.size or 0 for output in header.outputs])
-            beginning = answer[: length - sum(sizes)]
-            self._reader.known = _Known(beginning, length, head, header, sizes)
+        end = answer.find(_HEAD_END) + len(_HEAD_END)
+        if end + (head.length or 0) != length:
+            # A part of it, or more than that.
+            return
+        sizes = [output.size or 0 for output in outputs]
+        befores = [answer[: length - sum(sizes)], *[b""] * len(sizes)]
+        alike = Alike(
+            Tensor(before, output.spec.name, *output.room, size)
+            for before, output, size in zip(befores, outputs, sizes, strict=False)
+        )
+        self._reader.known = _Known(head, self._header, alike)
 
     def take(self, body: memoryview, head: ResponseHead) -> None:
         """Take in a body that was received as a whole.
