@@ -151,7 +151,7 @@ class AsyncModel:
             self._semantics.fail(exc)
         finally:
             self._calls.leave(token)
-        return self._semantics.checked(response)
+        return response if type(response) is InferResponse else self._semantics.checked(response)
 
     def stream(
         self,

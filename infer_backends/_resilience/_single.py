@@ -8,6 +8,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from copy import copy
 from time import monotonic
+from typing import Any
 
 from infer_backends import _fitting
 from infer_backends._backend import Backend, InferRequest, InferResponse, Member
@@ -96,6 +97,11 @@ class Single:
         self._budget.calls += 1
         started = monotonic()
         try:
+            # As with threads, what the call usually is takes no step more.
+            if request.options is None:
+                asked: Any = self._backend
+                response: InferResponse = await asked.infer_async(request)
+                return response
             return await _fitting.ask(IN_LOOP, self._backend, request)
         except (Unavailable, DeadlineExceeded) as exc:
             return await self._again(IN_LOOP, request, exc, started)

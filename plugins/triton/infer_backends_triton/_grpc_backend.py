@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -160,11 +160,12 @@ class GrpcBackend:
                 return await self._infer_in_loop(asked)
         return await self._infer_in_loop(request)
 
-    async def _infer_in_loop(self, request: InferRequest) -> InferResponse:
+    def _infer_in_loop(self, request: InferRequest) -> Coroutine[Any, Any, InferResponse]:
+        # No coroutine of its own: it would be one more that every call is resumed through.
         channel = self._in_loops.here()
         if self._memory is None:
-            return await self._infer_inline_in_loop(channel, request)
-        return await self._memory.infer_async(
+            return self._infer_inline_in_loop(channel, request)
+        return self._memory.infer_async(
             request,
             partial(self._infer_inline_in_loop, channel),
             partial(self._asking, channel),

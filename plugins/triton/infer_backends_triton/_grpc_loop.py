@@ -22,7 +22,7 @@ from infer_backends_triton._grpc_endpoint import LONGEST_CALL, SERVICE, Endpoint
 from infer_backends_triton._grpc_failures import MENDED_BY_RECONNECTING, require_descriptors
 from infer_backends_triton._grpc_fork import GATE
 from infer_backends_triton._grpc_runtime import grpc
-from infer_backends_triton._unsent import BEFORE_SENDING
+from infer_backends_triton._unsent import BEFORE_SENDING, mark_unsent
 
 _channels: weakref.WeakSet[Any] = weakref.WeakSet()
 # In a child: what would hang if it were taken down.
@@ -70,17 +70,27 @@ class LoopChannel:
         metadata = self._endpoint.metadata(headers)
         generation = GATE.enter()
         try:
-            with BEFORE_SENDING:
+            try:
                 remaining = min(deadline.require(self._asking), LONGEST_CALL)
                 made = self._method(method)
+            except InferError as exc:
+                mark_unsent(exc)
+                raise
             channel = self._channel
             call = made(message, timeout=remaining, metadata=metadata, compression=compression)
             self._calls.add(call)
+            alarm = _Alarm(self._loop, deadline) if deadline.alarmed else None
             try:
-                answer: bytes = await self._wait(call, call, deadline, headers, channel)
+                answer: bytes = await call
                 return answer
+            except (asyncio.CancelledError, grpc.RpcError) as exc:
+                error, cause = self._read(exc, call, headers, channel)
             finally:
                 self._calls.discard(call)
+                if alarm is not None:
+                    alarm.cancel()
+            # Not raised where the foreign exception is being handled: it would be the context.
+            raise error from cause
         finally:
             GATE.leave(generation)
 
@@ -167,16 +177,12 @@ class LoopChannel:
         headers: Mapping[str, str] | None,
         channel: Any,
     ) -> Any:
-        """What a call on ``channel`` answers, or one answer of its stream."""
+        """One answer of a stream on ``channel``."""
         alarm = _Alarm(self._loop, deadline) if deadline.alarmed else None
         try:
             return await answer
-        except asyncio.CancelledError:
-            if self._closed and call not in self._calls:
-                raise self._endpoint.failures.of_closing() from None
-            raise
-        except grpc.RpcError as exc:
-            error, cause = self._read(exc, headers, channel)
+        except (asyncio.CancelledError, grpc.RpcError) as exc:
+            error, cause = self._read(exc, call, headers, channel)
         finally:
             if alarm is not None:
                 alarm.cancel()
@@ -184,9 +190,21 @@ class LoopChannel:
         raise error from cause
 
     def _read(
-        self, exc: grpc.RpcError, headers: Mapping[str, str] | None, channel: Any
+        self,
+        exc: asyncio.CancelledError | grpc.RpcError,
+        call: Any,
+        headers: Mapping[str, str] | None,
+        channel: Any,
     ) -> tuple[InferError, BaseException | None]:
-        """What the failure of a call on ``channel`` stands for, and what to chain to it."""
+        """What the failure of a call on ``channel`` stands for, and what to chain to it.
+
+        Raises:
+            CancelledError: The task was cancelled, by its owner.
+        """
+        if isinstance(exc, asyncio.CancelledError):
+            if self._closed and call not in self._calls:
+                return self._endpoint.failures.of_closing(), None
+            raise exc
         error, cause = self._endpoint.failures.read(exc, headers or {}, closed=self._closed)
         if isinstance(error, MENDED_BY_RECONNECTING) and channel is self._channel:
             # Calls that are using it keep it; it goes with the last of them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -171,10 +171,13 @@ class HTTPBackend:
                 return await self._infer_in_loop(asked, client)
         return await self._infer_in_loop(request, client)
 
-    async def _infer_in_loop(self, request: InferRequest, client: HTTPClient) -> InferResponse:
+    def _infer_in_loop(
+        self, request: InferRequest, client: HTTPClient
+    ) -> Coroutine[Any, Any, InferResponse]:
+        # No coroutine of its own: it would be one more that every call is resumed through.
         if self._memory is None:
-            return await self._exchange(request, client)
-        return await self._memory.infer_async(
+            return self._exchange(request, client)
+        return self._memory.infer_async(
             request, partial(self._exchange, server=client), partial(self._asking, client)
         )
 
