@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from infer_backends.plugin import (
@@ -14,6 +14,7 @@ from infer_backends.plugin import (
     InferResponse,
     ModelClosed,
     ModelMetadata,
+    OpenOptions,
     Unavailable,
 )
 from infer_backends.testing._fake import Fake
@@ -34,23 +35,22 @@ class FakeBackend:
 
     Args:
         fake: The model.
+        metadata: What it said of itself when it was opened.
         url: Its URL, secrets masked.
-        headers: The headers given at open.
-        options: Those of the URL: ``delay`` (seconds) and ``faults`` (a share of the calls).
+        options: Those of the plugin: ``delay`` (seconds), ``faults`` (a share of the calls), and
+            the headers given at open.
     """
 
-    def __init__(
-        self, fake: Fake, url: str, headers: Mapping[str, str], options: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, fake: Fake, metadata: ModelMetadata, url: str, options: OpenOptions) -> None:
         self._fake = fake
         self._url = url
-        self._headers = dict(headers)
+        self._headers = options.headers
         self._delay: float = options["delay"]
         self._faults: float = options["faults"]
         self._seed: int = options["seed"]
         self._count = itertools.count()
         self._closed = False
-        self._metadata = fake.metadata
+        self._metadata = metadata
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -89,21 +89,6 @@ class FakeBackend:
             raise
         call.answered = True
         return self._response(outputs)
-
-    def stream(self, request: InferRequest) -> Iterator[InferResponse]:
-        """The responses of a decoupled model; each takes as long as an answer does."""
-        call, outcome = self._arrive(request)
-        try:
-            self._meet(request, outcome)
-            for index, outputs in enumerate(self._fake.responses(request, outcome)):
-                if index:
-                    self._wait(request.deadline, None)
-                request.deadline.require(f"{self._fake.who} sent all of its responses")
-                yield self._response(outputs)
-        except InferError as exc:
-            call.failed(exc)
-            raise
-        call.answered = True
 
     def close(self) -> None:
         """Let go of the model; calls that wait fail."""
@@ -148,3 +133,22 @@ class FakeBackend:
     def _response(self, outputs: dict[str, Any]) -> InferResponse:
         version = self._metadata.versions[0] if self._metadata.versions else ""
         return InferResponse(outputs, model_version=version, backend_url=self._url)
+
+
+class StreamingFakeBackend(FakeBackend):
+    """One opening of a decoupled fake."""
+
+    def stream(self, request: InferRequest) -> Iterator[InferResponse]:
+        """The responses to one request; each takes as long as an answer does."""
+        call, outcome = self._arrive(request)
+        try:
+            self._meet(request, outcome)
+            for index, outputs in enumerate(self._fake.responses(request, outcome)):
+                if index:
+                    self._wait(request.deadline, None)
+                request.deadline.require(f"{self._fake.who} sent all of its responses")
+                yield self._response(outputs)
+        except InferError as exc:
+            call.failed(exc)
+            raise
+        call.answered = True

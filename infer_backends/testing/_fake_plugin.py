@@ -45,15 +45,16 @@ _OPTIONS = (
 @hookimpl
 def infer_backends_open(url: ModelURL, options: OpenOptions) -> Backend:
     """Open a fake: one that a test has started, or that its URL describes, or of the suite."""
-    from infer_backends.testing._fake_backend import FakeBackend
+    from infer_backends.testing._fake_backend import FakeBackend, StreamingFakeBackend
 
     fake = _find(url, options)
     if options["faults"] > 1:
         raise InvalidURL("the option 'faults' has a wrong value: expected a share, from 0 to 1")
     if options["down"]:
         fake.health.fail()
-    fake.open(options.deadline)
-    return FakeBackend(fake, str(url), options.headers, options)
+    metadata = fake.open(options.deadline)
+    kind = StreamingFakeBackend if metadata.decoupled else FakeBackend
+    return kind(fake, metadata, str(url), options)
 
 
 @hookimpl
