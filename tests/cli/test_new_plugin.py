@@ -109,19 +109,32 @@ def test_an_author_that_is_neither_is_refused(text: str) -> None:
         parse_author(text)
 
 
-def test_a_distribution_is_written(invoke: Invoke, folder: Path) -> None:
-    result = invoke("new-plugin", "Foo Bar")
+#: What the package of each kind has beside ``plugin.py``, and the examples.
+OWN = {
+    "in-process": {"_backend.py", "_errors.py", "_runtime.py", "examples/double.py"},
+    "server": {
+        "_backend.py",
+        "_client.py",
+        "_connections.py",
+        "_protocol.py",
+        "_server.py",
+        "examples/server.py",
+    },
+}
+every_kind = pytest.mark.parametrize("kind", OWN)
+
+
+@every_kind
+def test_a_distribution_is_written(invoke: Invoke, folder: Path, kind: str) -> None:
+    result = invoke("new-plugin", "Foo Bar", "--kind", kind)
     assert (result.exit_code, result.stderr) == (0, "")
     written = folder / "infer-backends-foo-bar"
     assert list(folder.iterdir()) == [written]
     assert {path.relative_to(written).as_posix() for path in written.rglob("*.*")} == {
         ".gitignore",
         "README.md",
-        "examples/double.py",
+        *(name if "/" in name else f"infer_backends_foo_bar/{name}" for name in OWN[kind]),
         "infer_backends_foo_bar/__init__.py",
-        "infer_backends_foo_bar/_backend.py",
-        "infer_backends_foo_bar/_errors.py",
-        "infer_backends_foo_bar/_runtime.py",
         "infer_backends_foo_bar/plugin.py",
         "infer_backends_foo_bar/py.typed",
         "pyproject.toml",
@@ -149,6 +162,14 @@ def test_what_to_do_next_is_said_in_commands_for_a_shell(invoke: Invoke, folder:
     assert (folder / "my plugins/foo/examples/double.py").is_file()
 
 
+def test_of_a_client_the_server_is_started_before_its_url_is_tried(invoke: Invoke) -> None:
+    steps = json.loads(invoke("new-plugin", "foo", "--kind", "server", "--json").stdout)["next"]
+    assert steps[2:] == [
+        "python infer-backends-foo/examples/server.py &",
+        "infer-backends run foo://localhost:9000/double --input 'x=[[1, 2, 3]]'",
+    ]
+
+
 def test_json_has_all_names_and_steps(invoke: Invoke, folder: Path) -> None:
     result = invoke("new-plugin", "foo", "--scheme", "foo+bar", "--json")
     found = json.loads(result.stdout)
@@ -174,10 +195,11 @@ def test_the_project_says_what_was_asked_for(invoke: Invoke, folder: Path) -> No
     assert description in (folder / "infer-backends-foo/README.md").read_text()
 
 
+@every_kind
 def test_every_file_with_a_place_for_the_author_is_in_the_list_of_the_readme(
-    invoke: Invoke, folder: Path
+    invoke: Invoke, folder: Path, kind: str
 ) -> None:
-    invoke("new-plugin", "foo")
+    invoke("new-plugin", "foo", "--kind", kind)
     written = folder / "infer-backends-foo"
     steps = re.findall(r"^\d\. (.*)", (written / "README.md").read_text(), re.MULTILINE)
     listed = {name for step in steps for name in re.findall(r"`([^`]+\.\w+)`", step)}

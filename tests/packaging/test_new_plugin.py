@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ import pytest
 
 from tests.packaging.conftest import ROOT, Built, Environment
 
-#: A usual name, and what is just allowed: the longest, digits first, another scheme.
-NAMES = (
-    ("my-runtime",),
-    ("Foo_2 Bar", "--author", 'É. "Q" <e@example.org>', "--description", 'Of "a" \\ $b.'),
-    ("3" * 30, "--scheme", "d+" + "3" * 28),
-)
+#: Usual names, and what is just allowed: the longest, digits first, another scheme.
+WRITTEN = {
+    "usual": ("my-runtime",),
+    "told": ("Foo_2 Bar", "--author", 'É. "Q" <e@example.org>', "--description", 'Of "a" \\ $b.'),
+    "longest": ("3" * 30, "--scheme", "d+" + "3" * 28),
+    "client": ("my-server", "--kind", "server"),
+    "longest client": ("4" * 30, "--kind", "server", "--scheme", "e+" + "4" * 28),
+}
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,6 @@ class Plugin:
     package: str
     scheme: str
     environment: Environment
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}:{self.unpacked / 'examples/double.py'}"
 
     def command(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.environment.run("infer-backends", name, *arguments)
@@ -52,7 +50,7 @@ def environment(
     return made
 
 
-@pytest.fixture(scope="module", params=NAMES, ids=lambda arguments: arguments[0])
+@pytest.fixture(scope="module", params=WRITTEN.values(), ids=list(WRITTEN))
 def plugin(
     request: pytest.FixtureRequest,
     environment: Environment,
@@ -79,6 +77,20 @@ def plugin(
     return Plugin(source, unpacked, names["package"], names["scheme"], environment)
 
 
+@pytest.fixture(scope="module")
+def url(plugin: Plugin) -> Iterator[str]:
+    """The URL of the plugin's example; of a client, with its server."""
+    examples = plugin.unpacked / "examples"
+    if (examples / "double.py").exists():
+        yield f"{plugin.scheme}:{examples / 'double.py'}"
+        return
+    program = [str(plugin.environment.path / "bin/python"), str(examples / "server.py"), "0"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield f"{plugin.scheme}://127.0.0.1:{server.stdout.readline().strip()}/double"
+        server.kill()
+
+
 def check(plugin: Plugin, *command: str) -> None:
     """Run one of this environment's checks over the source."""
     done = subprocess.run(
@@ -103,21 +115,21 @@ def test_its_scheme_is_ready(plugin: Plugin) -> None:
     assert row["distribution"] == plugin.package.replace("_", "-")
 
 
-def test_an_application_opens_its_url(plugin: Plugin) -> None:
+def test_an_application_opens_its_url(plugin: Plugin, url: str) -> None:
     said = plugin.environment.python(
         "import infer_backends as ib\n"
-        f"with ib.open_model({plugin.url!r}) as model:\n"
+        f"with ib.open_model({url!r}) as model:\n"
         "    print(model([[1, 2, 3]]).tolist())"
     )
     assert said == "[[2.0, 4.0, 6.0]]"
 
 
-def test_the_command_opens_its_url(plugin: Plugin) -> None:
-    metadata = json.loads(plugin.command("inspect", plugin.url, "--json").stdout)
+def test_the_command_opens_its_url(plugin: Plugin, url: str) -> None:
+    metadata = json.loads(plugin.command("inspect", url, "--json").stdout)
     assert (metadata["name"], metadata["inputs"][0]["shape"]) == ("double", [-1, 3])
-    ran = plugin.command("run", plugin.url, "--input", "x=[[1, 2, 3]]", "--output", "-")
+    ran = plugin.command("run", url, "--input", "x=[[1, 2, 3]]", "--output", "-")
     assert json.loads(ran.stdout) == {"y": [[2.0, 4.0, 6.0]]}
-    plugin.command("check", plugin.url)
+    plugin.command("check", url)
 
 
 def test_its_name_is_not_given_again(plugin: Plugin) -> None:
@@ -151,5 +163,6 @@ def test_ruff_finds_nothing_in_it(plugin: Plugin, settings: tuple[str, ...]) -> 
 
 
 def test_mypy_finds_nothing_in_it(plugin: Plugin) -> None:
-    python = plugin.environment.path / "bin/python"
-    check(plugin, "mypy", "--python-executable", str(python), "--cache-dir", "/dev/null")
+    # One cache for all plugins, which import the same packages.
+    cache, python = plugin.environment.path / "mypy", plugin.environment.path / "bin/python"
+    check(plugin, "mypy", "--python-executable", str(python), "--cache-dir", str(cache))
