@@ -48,6 +48,7 @@ _KNOWN = {
     **dict.fromkeys(("http", "https", "triton+http", "triton+https"), _HTTP),
     **dict.fromkeys(("grpc", "grpcs", "triton+grpc", "triton+grpcs"), _GRPC),
     "onnx": "infer-backends-onnxruntime[cpu]",
+    "openvino": "infer-backends-openvino",
 }
 
 

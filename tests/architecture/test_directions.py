@@ -15,8 +15,9 @@ CORE = ROOT / "infer_backends"
 PLUGINS = {
     "infer_backends_triton": ROOT / "plugins/triton/infer_backends_triton",
     "infer_backends_onnxruntime": ROOT / "plugins/onnxruntime/infer_backends_onnxruntime",
+    "infer_backends_openvino": ROOT / "plugins/openvino/infer_backends_openvino",
 }
-RUNTIMES = {"aiohttp", "gevent", "grpc", "onnxruntime", "torch", "tritonclient"}
+RUNTIMES = {"aiohttp", "gevent", "grpc", "onnxruntime", "openvino", "torch", "tritonclient"}
 
 
 def layers() -> dict[str, int]:

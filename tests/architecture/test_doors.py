@@ -72,7 +72,13 @@ def test_the_reference_has_an_entry_for_every_name_of_the_door_for_plugins() -> 
 
 
 @pytest.mark.parametrize(
-    "package", ["infer_backends", "infer_backends_triton", "infer_backends_onnxruntime"]
+    "package",
+    [
+        "infer_backends",
+        "infer_backends_triton",
+        "infer_backends_onnxruntime",
+        "infer_backends_openvino",
+    ],
 )
 def test_each_package_is_marked_as_typed(package: str) -> None:
     (folder,) = importlib.import_module(package).__path__

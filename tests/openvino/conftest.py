@@ -21,7 +21,7 @@ DIGITS = Path(__file__).parents[2] / "infer_backends/_cli/_demo_data/digits.onnx
 
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
-    """``save(model, name="model")``: the path of the model: ``.onnx``, or IR for an OpenVINO one."""
+    """``save(model, name="model")``: the path of the model, an ONNX file or OpenVINO's IR."""
 
     def write(model: Any, name: str = "model") -> Path:
         if isinstance(model, onnx.ModelProto):

@@ -21,12 +21,12 @@ def parameter(name: str | None, dtype: Any = np.float32, shape: Any = (-1,)) -> 
 def result(node: Any, *names: str) -> Any:
     """An output, whose tensor has these names."""
     made = ops.result(node)
-    made.output(0).set_names(set(names))
+    made.output(0).add_names(set(names))
     return made
 
 
-def chain(operators: int = 4000, size: int = 128) -> ov.Model:
-    """``y`` is ``x`` times a matrix, so many times: with places to stop at."""
+def chain(operators: int = 60, size: int = 1024) -> ov.Model:
+    """``y`` is ``x`` times a matrix, so many times, for a second or so: with places to stop at."""
     x = parameter("x", shape=(size, size))
     weights = ops.constant(np.full((size, size), 1 / size, np.float32))
     node = x
@@ -36,7 +36,7 @@ def chain(operators: int = 4000, size: int = 128) -> ov.Model:
 
 
 def counter() -> ov.Model:
-    """``total`` is ``x`` and all that was given before, for as long as a request keeps its state."""
+    """``total`` is ``x`` and all that was given before, while a request keeps its state."""
     x = parameter("x", shape=(1,))
     read = ops.read_value(ops.constant(np.zeros(1, np.float32)), "total", np.float32, [1])
     total = ops.add(read, x)

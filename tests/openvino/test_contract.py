@@ -1,4 +1,4 @@
-"""The plugin keeps the contract: with ONNX files as they are, and with what OpenVINO makes of them."""
+"""The plugin keeps the contract: with ONNX files, and with what OpenVINO makes of them."""
 
 from __future__ import annotations
 
@@ -43,4 +43,4 @@ class TestThroughput(TestONNXFiles):
     @pytest.fixture
     def reference_url(self) -> Callable[[str], str]:
         folder = REFERENCE_MODELS["mixed"].onnx_file.parent
-        return lambda name: f"openvino:{folder / name}.onnx?hint=throughput&device=AUTO:CPU"
+        return lambda name: f"openvino:{folder / name}.onnx?hint=throughput&device=AUTO%3ACPU"

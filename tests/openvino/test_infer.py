@@ -33,7 +33,6 @@ def test_outputs_that_are_one_value_share_no_memory(open_backend: OpenBackend) -
     again = backend.infer(request({"x": X})).outputs
     np.testing.assert_array_equal(again["same"], X)
     np.testing.assert_array_equal(again["weight"], np.ones((1, 4)))
-    assert {"x", "same", "again", "view", "weight", "copy"} >= set(again)
     assert len(again) == 5
 
 
@@ -60,10 +59,8 @@ def test_integers_that_openvino_would_cut_are_refused(
     open_backend: OpenBackend, dtype: Any
 ) -> None:
     backend = open_backend(models.doubled(dtype))
-    kept = np.array([2**30, 0, 1], dtype)
-    assert backend.infer(request({"x": kept})).outputs["y"].tolist() == [2**31, 0, 2] or (
-        dtype == np.int64  # whose sum does not fit
-    )
+    kept = np.array([2**30 - 1, 0, 1], dtype)
+    assert backend.infer(request({"x": kept})).outputs["y"].tolist() == [2**31 - 2, 0, 2]
     with pytest.raises(InvalidInput, match="'x' holds integers beyond .* use onnx:") as caught:
         backend.infer(request({"x": np.array([2**31 + 12345], dtype)}))
     assert "2147495993" not in str(caught.value)

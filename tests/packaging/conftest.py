@@ -17,6 +17,7 @@ SOURCES = {
     "infer_backends": ROOT,
     "infer_backends_triton": ROOT / "plugins/triton",
     "infer_backends_onnxruntime": ROOT / "plugins/onnxruntime",
+    "infer_backends_openvino": ROOT / "plugins/openvino",
 }
 
 
@@ -103,13 +104,15 @@ def core_alone(
 def without_runtimes(
     built: Mapping[str, Built], new_environment: Callable[[str], Environment]
 ) -> Environment:
-    """All three wheels and the command, and none of the runtimes that the plugins drive."""
+    """All wheels and the command, and none of the runtimes that the plugins drive."""
     environment = new_environment("without-runtimes")
     environment.install(
         f"{built['infer_backends'].wheel}[cli]",
         str(built["infer_backends_triton"].wheel),
         str(built["infer_backends_onnxruntime"].wheel),
     )
+    # Of OpenVINO there is one wheel, which the plugin always brings.
+    environment.install("--no-deps", str(built["infer_backends_openvino"].wheel))
     return environment
 
 
@@ -117,11 +120,12 @@ def without_runtimes(
 def complete(
     built: Mapping[str, Built], new_environment: Callable[[str], Environment]
 ) -> Environment:
-    """All three wheels, with their runtimes."""
+    """All wheels, with their runtimes."""
     environment = new_environment("complete")
     environment.install(
         f"{built['infer_backends'].wheel}[cli]",
         f"{built['infer_backends_triton'].wheel}[http,grpc]",
         f"{built['infer_backends_onnxruntime'].wheel}[cpu]",
+        str(built["infer_backends_openvino"].wheel),
     )
     return environment

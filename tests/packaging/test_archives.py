@@ -106,6 +106,7 @@ def test_the_core_needs_numpy_and_pluggy_and_nothing_else(built: Mapping[str, Bu
         ("infer_backends", {"cli", "demo", "testing"}),
         ("infer_backends_triton", {"http", "grpc", "server"}),
         ("infer_backends_onnxruntime", {"cpu", "gpu"}),
+        ("infer_backends_openvino", set()),
     ],
 )
 def test_the_extras_are_these(built: Mapping[str, Built], name: str, extras: set[str]) -> None:

@@ -11,6 +11,7 @@ from tests.packaging.conftest import ROOT, Environment
 
 HTTP = ["http", "https", "triton+http", "triton+https"]
 GRPC = ["grpc", "grpcs", "triton+grpc", "triton+grpcs"]
+LOCAL = ["onnx", "openvino"]
 DIGITS = ROOT / "infer_backends/_cli/_demo_data/digits.onnx"
 
 
@@ -39,6 +40,7 @@ def test_the_command_without_its_extra_says_which_extra_to_install(core_alone: E
         ("http://localhost:1/m", "pip install 'infer-backends-triton[http]'"),
         ("grpc://localhost:1/m", "pip install 'infer-backends-triton[grpc]'"),
         ("onnx:m.onnx", "pip install 'infer-backends-onnxruntime[cpu]'"),
+        ("openvino:m.xml", "pip install 'infer-backends-openvino'"),
     ],
 )
 def test_a_scheme_without_its_plugin_says_what_to_install(
@@ -53,26 +55,32 @@ def test_a_scheme_without_its_plugin_says_what_to_install(
 
 
 def test_every_scheme_is_found_from_the_wheels(without_runtimes: Environment) -> None:
+<<<<<<< HEAD
     assert sorted(plugins(without_runtimes)) == sorted([*HTTP, *GRPC, "fake", "onnx"])
+=======
+    assert sorted(plugins(without_runtimes)) == sorted([*HTTP, *GRPC, *LOCAL])
+>>>>>>> b022265 (Check the OpenVINO plugin wherever the others are checked)
 
 
 def test_a_plugin_without_its_runtime_says_what_to_install(without_runtimes: Environment) -> None:
     found = plugins(without_runtimes)
-    assert {scheme: found[scheme]["state"] for scheme in [*GRPC, "onnx"]} == dict.fromkeys(
-        [*GRPC, "onnx"], "missing"
+    assert {scheme: found[scheme]["state"] for scheme in [*GRPC, *LOCAL]} == dict.fromkeys(
+        [*GRPC, *LOCAL], "missing"
     )
     assert "infer-backends-triton[grpc]" in found["grpc"]["reason"]
     assert "infer-backends-onnxruntime[cpu]" in found["onnx"]["reason"]
+    assert "pip install openvino" in found["openvino"]["reason"]
 
 
 def test_every_entry_point_loads_from_the_wheels(complete: Environment) -> None:
     assert {row["state"] for row in plugins(complete).values()} == {"ready"}
 
 
-def test_a_model_runs_from_the_wheels(complete: Environment) -> None:
+@pytest.mark.parametrize("scheme", LOCAL)
+def test_a_model_runs_from_the_wheels(complete: Environment, scheme: str) -> None:
     shape = complete.python(
         "import infer_backends as ib, numpy as np\n"
-        f"with ib.open_model({str(DIGITS)!r}) as model:\n"
+        f"with ib.open_model('{scheme}:{DIGITS}') as model:\n"
         "    spec = model.metadata.inputs[0]\n"
         "    print(model(np.zeros((3, *spec.shape[1:]), spec.dtype.numpy_dtype)).shape[0])"
     )
@@ -84,7 +92,7 @@ def test_opening_one_protocol_does_not_import_the_other(complete: Environment) -
         "import infer_backends as ib, sys\n"
         "try: ib.open_model('{scheme}://127.0.0.1:9/m', timeout=5.0)\n"
         "except ib.Unavailable: pass\n"
-        "print(*({{'grpc', 'gevent', 'onnxruntime'}} & set(sys.modules)))"
+        "print(*({{'grpc', 'gevent', 'onnxruntime', 'openvino'}} & set(sys.modules)))"
     )
     assert complete.python(loaded.format(scheme="http")) == ""
     assert complete.python(loaded.format(scheme="grpc")) == "grpc"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -25,19 +25,16 @@ def read_metadata(model: Any, settings: Settings) -> ModelMetadata:
     """The metadata of a model, compiled or not.
 
     The name is the file's, without what it ends in. OpenVINO tells of no version, not even of one
-    that an ONNX file states. An output of unknown rank has the shape ``()``, as a scalar does.
+    that an ONNX file states.
 
     Raises:
-        UnsupportedOperation: A tensor that cannot be exchanged with NumPy, an input of unknown
-            rank, or a datatype that OpenVINO does not compute in.
+        UnsupportedOperation: A tensor that cannot be exchanged with NumPy, whose rank is
+            unknown, or of a datatype that OpenVINO does not compute in.
     """
     notes = _notes(model)
-    inputs = tuple(
-        _tensor(port, name, settings, is_input=True) for port, name in _named(model.inputs)
-    )
-    outputs = tuple(
-        _tensor(port, name, settings, is_input=False) for port, name in _named(model.outputs)
-    )
+    of_outputs = {name for port in model.outputs for name in port.names}
+    inputs = tuple(_tensor(port, name, settings) for port, name in _named(model.inputs, of_outputs))
+    outputs = tuple(_tensor(port, name, settings) for port, name in _named(model.outputs))
     return ModelMetadata(
         name=PurePath(settings.file.path).stem,
         versions=(),
@@ -48,12 +45,17 @@ def read_metadata(model: Any, settings: Settings) -> ModelMetadata:
     )
 
 
-def _named(ports: Iterable[Any]) -> list[tuple[Any, str]]:
-    """Each input or output, and a name that no other of them has."""
+def _named(ports: Iterable[Any], foreign: Collection[str] = ()) -> list[tuple[Any, str]]:
+    """Each input or output, and a name that no other of them has.
+
+    Args:
+        ports: All inputs, or all outputs.
+        foreign: Names of outputs, which an input has, too, when it is given back as it is.
+    """
     found: list[tuple[Any, str]] = []
     taken: set[str] = set()
     for port in ports:
-        candidates = [*_names(port)]
+        candidates = [*_names(port, foreign)]
         candidates += [f"{candidates[0]}_{number}" for number in range(1, len(taken) + 1)]
         name = next(name for name in candidates if name not in taken)
         taken.add(name)
@@ -61,17 +63,17 @@ def _named(ports: Iterable[Any]) -> list[tuple[Any, str]]:
     return found
 
 
-def _names(port: Any) -> list[str]:
+def _names(port: Any, foreign: Collection[str]) -> list[str]:
     """The names of a tensor, best first: one by which its node is known, then the shortest.
 
     Some tensors have several names, and those of PyTorch often none: the node's is then taken.
     """
     node = _SINK.sub("", port.get_node().get_friendly_name())
-    names = sorted(port.names, key=lambda name: (name != node, len(name), name))
+    names = sorted(port.names - set(foreign), key=lambda name: (name != node, len(name), name))
     return names or [node]
 
 
-def _tensor(port: Any, name: str, settings: Settings, *, is_input: bool) -> TensorSpec:
+def _tensor(port: Any, name: str, settings: Settings) -> TensorSpec:
     kind, location = port.element_type.get_type_name(), settings.file.location
     dtype = DATATYPES.get(kind)
     if dtype is None:
@@ -81,14 +83,12 @@ def _tensor(port: Any, name: str, settings: Settings, *, is_input: bool) -> Tens
             f"the tensor {name!r} of {location!r} is FP64, which OpenVINO computes in FP32: give "
             "precision=fp32 to accept that, or use onnx: for the same file"
         )
-    if not port.partial_shape.rank.is_dynamic:
-        return TensorSpec(name, dtype, dimensions(port.partial_shape))
-    if is_input:
+    if port.partial_shape.rank.is_dynamic:
         raise UnsupportedOperation(
-            f"the input {name!r} of {location!r} declares no rank, so no call could be checked "
-            "against it: export the model with a shape (its dimensions may vary)"
+            f"the tensor {name!r} of {location!r} declares no rank, which OpenVINO does not run: "
+            "export the model with a shape (its dimensions may vary)"
         )
-    return TensorSpec(name, dtype, ())
+    return TensorSpec(name, dtype, dimensions(port.partial_shape))
 
 
 def _why_not(kind: str) -> str:
