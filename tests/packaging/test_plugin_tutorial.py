@@ -54,6 +54,7 @@ def test_a_reader_who_follows_the_page_ends_with_the_package(
     assert files(tmp_path / PACKAGE.name) == files(PACKAGE)
 
 
+@pytest.mark.timeout(600)
 def test_the_package_of_the_page_builds_installs_and_passes_its_tests(
     tmp_path: Path,
     built: Mapping[str, Built],
