@@ -15,6 +15,7 @@ pytest, which the extra ``testing`` brings::
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -84,7 +85,19 @@ _HOMES = {
 }
 # The modules that are made of tests. pytest rewrites their asserts, so that a failing one shows
 # what it compared.
-_OF_TESTS = ("_contract", "_further", "_in_loops", "_values")
+_OF_TESTS = (
+    "_contract",
+    "_further",
+    "_in_loops",
+    "_of_answers",
+    "_of_calls",
+    "_of_errors",
+    "_of_life",
+    "_of_sharing",
+    "_of_time",
+    "_subject",
+    "_values",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -115,3 +128,8 @@ def _rewrite_asserts() -> None:
             "pip install 'infer-backends[testing]'"
         ) from exc
     pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _OF_TESTS))
+
+
+if sys.modules.get("pytest") is not None:
+    # Whichever of the modules comes to be imported first.
+    _rewrite_asserts()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
-from collections.abc import Callable
-from typing import Any, ClassVar
+import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -19,174 +20,183 @@ from infer_backends._errors import (
     InvalidURL,
     ModelClosed,
     ModelNotFound,
-    UnsupportedOperation,
 )
-from infer_backends._open import open_async_model
-from infer_backends._tensors import DataType
-from infer_backends.testing._reference import REFERENCE_MODELS
-from infer_backends.testing._values import CODES, IMAGE, WRONG_INPUTS, assert_same, values
+from infer_backends._open import open_async_model, open_model
+from infer_backends._url import ModelURL
+from infer_backends.testing._of_time import rounds_of
+from infer_backends.testing._rules import keeps
+from infer_backends.testing._subject import NO_SUCH_MODEL, Subject, URLs
+from infer_backends.testing._waist import PATIENCE
+from infer_backends.testing._wrong_inputs import wrong_inputs
+
+_T = TypeVar("_T")
 
 
-class LoopContract:
-    """What a backend has to keep in event loops, whether it is made for them or not.
+class LoopContract(Subject):
+    """What a backend has to keep in event loops, whether it is made for them or not."""
 
-    ``BackendContract`` is one, and says what it asks of a backend's tests.
-    """
+    @keeps("loops-answers")
+    def test_an_event_loop_gets_what_a_thread_gets(self, reference_url: URLs, copying: str) -> None:
+        inputs = self.arrays(copying)
 
-    unsupported: ClassVar[frozenset[str]] = frozenset()
-    absent: ClassVar[frozenset[str]] = frozenset()
-
-    def values(self, dtype: DataType) -> Array:
-        """A 2 x 3 array with the extremes of a datatype."""
-        return values(dtype)
-
-    def test_an_event_loop_gets_what_a_thread_gets(
-        self, reference_url: Callable[[str], str]
-    ) -> None:
         async def call() -> None:
-            for dtype in DataType:
-                name = f"identity_{dtype.value.lower()}"
-                if name in self.unsupported | self.absent:
-                    refusal = ModelNotFound if name in self.absent else UnsupportedOperation
-                    with pytest.raises(refusal):
-                        await open_async_model(reference_url(name))
-                    continue
-                array = self.values(dtype)
-                async with await open_async_model(reference_url(name)) as model:
-                    for part in (array, array[:0], array[:1], array.T):
-                        output = await model(part)
-                        assert_same(output, part)
-                        assert output.flags.writeable
-                        assert output.flags.c_contiguous
-                        assert not np.shares_memory(output, array)
+            async with await open_async_model(reference_url(copying)) as model:
+                result = await model.infer(inputs)
+                self.check(result, inputs, copying)
+                for output in result.values():
+                    assert output.flags.writeable
+                    assert output.flags.c_contiguous
+                    assert not any(np.shares_memory(output, array) for array in inputs.values())
 
-        asyncio.run(call())
+        run_in_loop(call())
 
-    def test_awaited_calls_mean_what_others_do(self, reference_url: Callable[[str], str]) -> None:
-        url = reference_url("mixed")
-        inputs = {"image": IMAGE, "codes": CODES}
+    @keeps("loops-answers")
+    def test_awaited_calls_mean_what_others_do(self, reference_url: URLs) -> None:
+        url = reference_url(self.main.name)
+        inputs = self.inputs(1)
+        names = [spec.name for spec in self.main.outputs]
 
         async def call() -> None:
             async with await open_async_model(url) as model:
-                assert model.metadata.inputs == REFERENCE_MODELS["mixed"].inputs
+                assert model.metadata.inputs == self.main.inputs
+                in_order = [inputs[spec.name] for spec in self.main.inputs]
                 for outputs in (
-                    await model(IMAGE, CODES),
-                    await model(codes=CODES, image=IMAGE),
+                    await model(*in_order),
+                    await model(**inputs),
                     await model(inputs),
                 ):
-                    np.testing.assert_array_equal(outputs[0], IMAGE * 2)
-                    np.testing.assert_array_equal(outputs[1], CODES)
-                wanted = ["again", "copied"]
-                result = await model.infer(inputs, outputs=wanted, request_id="r1")
-                assert list(result) == wanted
-                assert (result.backend_url, result.attempts, result.request_id) == (url, (), "r1")
+                    self.check_call(outputs, inputs)
+                result = await model.infer(inputs, outputs=names[::-1], request_id="r1")
+                assert list(result) == names[::-1]
+                assert (result.attempts, result.request_id) == ((), "r1")
+                assert result.backend_url == str(ModelURL.parse(url))
 
-        asyncio.run(call())
+        run_in_loop(call())
 
-    @pytest.mark.parametrize("wrong", WRONG_INPUTS)
+    @keeps("loops-wrong-inputs")
     def test_wrong_inputs_are_refused_in_an_event_loop(
-        self, reference_url: Callable[[str], str], wrong: str
+        self, reference_url: URLs, wrong: str
     ) -> None:
-        args, kwargs = WRONG_INPUTS[wrong]
+        args, kwargs = wrong_inputs(self.main.inputs)[wrong]
 
         async def call() -> None:
-            async with await open_async_model(reference_url("mixed")) as model:
+            async with await open_async_model(reference_url(self.main.name)) as model:
                 with pytest.raises(InvalidInput):
                     await model(*args, **kwargs)
-                np.testing.assert_array_equal((await model(IMAGE, CODES))[1], CODES)
+                self.check(await model.infer(self.inputs(1)), self.inputs(1))
 
-        asyncio.run(call())
+        run_in_loop(call())
 
-    def test_what_is_not_opened_says_why_in_an_event_loop(
-        self, reference_url: Callable[[str], str]
-    ) -> None:
-        url = reference_url("mixed")
+    @keeps("loops-opening")
+    def test_what_is_not_opened_says_why_in_an_event_loop(self, reference_url: URLs) -> None:
         with pytest.raises(InvalidURL, match="the options known here are .*timeout"):
-            asyncio.run(_open(url, no_such_option=1))
+            run_in_loop(_open(reference_url(self.main.name), no_such_option=1))
         with pytest.raises(ModelNotFound):
-            asyncio.run(_open(url.replace("mixed", "no_such_model")))
+            run_in_loop(_open(reference_url(NO_SUCH_MODEL)))
 
-    def test_a_deadline_that_has_passed_ends_an_awaited_call(
-        self, reference_url: Callable[[str], str]
-    ) -> None:
+    @keeps("loops-deadline")
+    def test_a_deadline_that_has_passed_ends_an_awaited_call(self, reference_url: URLs) -> None:
         async def call() -> None:
-            async with await open_async_model(reference_url("mixed")) as model:
+            async with await open_async_model(reference_url(self.main.name)) as model:
                 with pytest.raises(DeadlineExceeded):
-                    await model.infer({"image": IMAGE, "codes": CODES}, timeout=1e-9)
-                assert len(await model(IMAGE, CODES)) == 3
+                    await model.infer(self.inputs(), timeout=1e-9)
+                self.check(await model.infer(self.inputs(1)), self.inputs(1))
 
-        asyncio.run(call())
+        run_in_loop(call())
 
+    @keeps("loops-tasks")
     def test_tasks_share_a_model_and_those_cancelled_do_the_others_no_harm(
-        self, reference_url: Callable[[str], str]
+        self, reference_url: URLs
     ) -> None:
         async def call() -> None:
-            async with await open_async_model(reference_url("mixed")) as model:
-                images = [np.full((4, 3), value, np.float32) for value in range(60)]
-                tasks = [asyncio.ensure_future(_call(model, image)) for image in images]
+            before = asyncio.all_tasks()
+            async with await open_async_model(reference_url(self.main.name)) as model:
+                calls = [self.inputs(number) for number in range(60)]
+                tasks = [asyncio.ensure_future(model.infer(inputs)) for inputs in calls]
                 await asyncio.sleep(0)
                 # All at once: some servers do not survive it when a call is cancelled just as its
                 # answer is sent (Triton 2.51 over gRPC).
                 for task in tasks[::3]:
                     task.cancel()
                 answers = await asyncio.gather(*tasks, return_exceptions=True)
-                for number, (image, answer) in enumerate(zip(images, answers, strict=True)):
+                for number, (inputs, answer) in enumerate(zip(calls, answers, strict=True)):
                     # One that was answered before it could be cancelled is right, too.
                     if isinstance(answer, asyncio.CancelledError) and number % 3 == 0:
                         continue
                     assert not isinstance(answer, BaseException), answer
-                    np.testing.assert_array_equal(answer[0], image * 2)
-                assert asyncio.all_tasks() == {asyncio.current_task()}
+                    self.check(answer, inputs)
+                assert asyncio.all_tasks() == before
 
-        asyncio.run(call())
+        run_in_loop(call())
 
+    @keeps("loops-several")
     def test_event_loops_use_a_model_one_after_the_other_and_at_the_same_time(
-        self, reference_url: Callable[[str], str]
+        self, reference_url: URLs
     ) -> None:
-        async def call(model: AsyncModel, value: int) -> bool:
-            image = np.full((4, 3), value, np.float32)
-            answers = await asyncio.gather(*(model(image, CODES) for _ in range(5)))
-            return all(np.array_equal(answer[0], image * 2) for answer in answers)
+        async def call(model: AsyncModel, number: int) -> None:
+            inputs = self.inputs(number)
+            for answer in await asyncio.gather(*(model.infer(inputs) for _ in range(5))):
+                self.check(answer, inputs)
 
-        model = asyncio.run(_open(reference_url("mixed")))
-        right: list[bool] = []
+        model = run_in_loop(_open(reference_url(self.main.name)))
         try:
-            for value in range(2):
-                right.append(asyncio.run(call(model, value)))  # noqa: PERF401 - one by one
-            threads = [
-                threading.Thread(target=lambda: right.append(asyncio.run(call(model, 3))))
-                for _ in range(4)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            for number in range(2):
+                run_in_loop(call(model, number))
+            with ThreadPoolExecutor(4) as pool:
+                for loop in [pool.submit(lambda: run_in_loop(call(model, 3))) for _ in range(4)]:
+                    loop.result()
         finally:
-            asyncio.run(model.close())
-        assert right == [True] * 6
+            run_in_loop(model.close())
         # What ended with its loop complains of nothing when it is collected.
         gc.collect()
 
-    def test_a_closed_model_stays_closed_in_event_loops(
-        self, reference_url: Callable[[str], str]
-    ) -> None:
+    @keeps("loops-free")
+    def test_an_event_loop_goes_on_while_it_waits(self, reference_url: URLs) -> None:
+        if not self.offers("slow"):
+            return
+        url = reference_url("slow")
+        with open_model(url) as model:
+            rounds = rounds_of(model, 1.0)
+
+        async def call() -> float:
+            async with await open_async_model(url) as model:
+                answer = asyncio.ensure_future(model.infer({"rounds": [rounds]}))
+                longest, before = 0.0, time.monotonic()
+                while not answer.done():
+                    await asyncio.sleep(0.01)
+                    longest = max(longest, (now := time.monotonic()) - before)
+                    before = now
+                await answer
+                return longest
+
+        assert run_in_loop(call()) < 0.5, "the loop stood still for most of a call of a second"
+
+    @keeps("loops-closed")
+    def test_a_closed_model_stays_closed_in_event_loops(self, reference_url: URLs) -> None:
+        inputs = self.inputs(1)
+
         async def call() -> AsyncModel:
-            model = await open_async_model(reference_url("mixed"))
-            await model(IMAGE, CODES)
+            model = await open_async_model(reference_url(self.main.name))
+            self.check(await model.infer(inputs), inputs)
             await model.close()
             await model.close()
             with pytest.raises(ModelClosed):
-                await model(IMAGE, CODES)
+                await model.infer(inputs)
             return model
 
-        model = asyncio.run(call())
+        model = run_in_loop(call())
         with pytest.raises(ModelClosed):
-            asyncio.run(_call(model, IMAGE))
+            run_in_loop(_infer(model, inputs))
 
 
 async def _open(url: str, **options: Any) -> AsyncModel:
     return await open_async_model(url, **options)
 
 
-async def _call(model: AsyncModel, image: Array) -> Any:
-    return await model(image, CODES)
+async def _infer(model: AsyncModel, inputs: dict[str, Array]) -> Any:
+    return await model.infer(inputs)
+
+
+def run_in_loop(work: Coroutine[Any, Any, _T]) -> _T:
+    """What a coroutine returns, in a loop of its own, and within a time that nobody exceeds."""
+    return asyncio.run(asyncio.wait_for(work, PATIENCE))

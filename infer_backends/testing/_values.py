@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from infer_backends._backend import Array
-from infer_backends._tensors import DataType
+from infer_backends._tensors import DataType, TensorSpec
 
-IMAGE = np.arange(6, dtype=np.float32).reshape(2, 3)
-CODES = np.array([1, -(2**31)], np.int64)
-WRONG_INPUTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
-    "no input": ((), {}),
-    "too few": ((IMAGE,), {}),
-    "too many": ((IMAGE, CODES, CODES), {}),
-    "by position and by name": ((IMAGE,), {"codes": CODES}),
-    "unknown name": ((), {"image": IMAGE, "codes": CODES, "timeout": 1}),
-    "missing name": ((), {"image": IMAGE}),
-    "rank too low": ((IMAGE[0], CODES), {}),
-    "rank too high": ((IMAGE[None], CODES), {}),
-    "static dimension": ((IMAGE[:, :2], CODES), {}),
-    "static dimension of the second": ((IMAGE, CODES[:1]), {}),
-    "complex": ((IMAGE.astype(np.complex64), CODES), {}),
-    "fractions for integers": ((IMAGE, [1.5, 2.5]), {}),
-    "too large for the datatype": ((IMAGE, np.array([1, 2**63], np.uint64)), {}),
-    "truth for numbers": ((IMAGE > 1, CODES), {}),
-    "text for numbers": (([["a", "b", "c"]], CODES), {}),
-    "None": ((None, CODES), {}),
-    "ragged": (([[1, 2, 3], [1]], CODES), {}),
-    "objects": ((np.array([[None] * 3]), CODES), {}),
-}
+#: Lengths that a model leaves open: of the first axis, and of the others.
+_ROWS, _LENGTH = 2, 3
 
 
 def values(dtype: DataType) -> Array:
@@ -47,11 +28,59 @@ def values(dtype: DataType) -> Array:
     return np.array([[np.nan, np.inf, -np.inf], [-0.0, 1.5, -1024]], np.float64).astype(target)
 
 
+def shape_of(spec: TensorSpec) -> tuple[int, ...]:
+    """A shape that fits: two rows, and lengths of three, where the model leaves them open."""
+    return tuple(
+        size if size != -1 else _LENGTH if axis else _ROWS for axis, size in enumerate(spec.shape)
+    )
+
+
+def example(spec: TensorSpec, number: int = 0) -> Array:
+    """An ordinary array that fits: small numbers, others for another ``number``."""
+    shape = shape_of(spec)
+    counted = np.arange(number, number + int(np.prod(shape, dtype=int)))
+    if spec.dtype is DataType.BYTES:
+        array = np.empty(counted.size, object)
+        array[:] = [b"text %d" % count for count in counted]
+        return array.reshape(shape)
+    elements = counted % 2 == 0 if spec.dtype is DataType.BOOL else counted % 100
+    result: Array = elements.astype(spec.dtype.numpy_dtype)
+    return result.reshape(shape)
+
+
+def filled(array: Array, shape: Sequence[int]) -> Array:
+    """The elements of an array in another shape, again and again."""
+    result: Array = np.resize(array, tuple(shape))
+    return result.reshape(tuple(shape))
+
+
 def assert_same(got: Array, expected: Array) -> None:
     """The same dtype, shape and elements, NaNs and signs of zero among them."""
     assert got.dtype == expected.dtype
     assert got.shape == expected.shape
     if got.dtype == object:
         assert got.tolist() == expected.tolist()
-    else:
-        assert got.tobytes() == expected.tobytes()
+    elif got.tobytes() != expected.tobytes():
+        # Says which elements differ, where a difference can be seen.
+        np.testing.assert_array_equal(got, expected)
+        assert got.tobytes() == expected.tobytes(), "other NaNs, or zeros of another sign"
+
+
+def assert_close(got: Array, expected: Array, tolerance: float) -> None:
+    """The same dtype and shape, and floats that are no further apart than the tolerance."""
+    if not tolerance or got.dtype.kind not in "fV":
+        assert_same(got, expected)
+        return
+    assert got.dtype == expected.dtype
+    assert got.shape == expected.shape
+    wide = np.float64
+    np.testing.assert_allclose(got.astype(wide), expected.astype(wide), tolerance, tolerance)
+
+
+def assert_all_close(
+    got: Mapping[str, Array], expected: Mapping[str, Array], tolerance: float = 0.0
+) -> None:
+    """The same outputs, in the same order, no further apart than the tolerance."""
+    assert list(got) == list(expected)
+    for name, array in expected.items():
+        assert_close(got[name], array, tolerance)

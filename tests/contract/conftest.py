@@ -17,17 +17,29 @@ from tests.servers import repository
 from tests.servers.tls import tls_proxy
 
 
+def url_of(base: str, other: str) -> Callable[[str], str]:
+    """BF16 is served by a Python model, since onnxruntime cannot."""
+    return lambda name: f"{other}/reference_bf16" if name == "identity_bf16" else f"{base}/{name}"
+
+
 @pytest.fixture(scope="session")
 def reference_folder() -> Path:
     """One ONNX file for each reference model; not to be written to."""
     return REFERENCE_MODELS["mixed"].onnx_file.parent
 
 
+def served(folder: Path) -> dict[str, Path]:
+    """The reference models that Triton serves as they are: it would make a scalar a [1]."""
+    no_such = {"identity_bf16", "scalar"}
+    return {path.stem: path for path in folder.glob("*.onnx") if path.stem not in no_such}
+
+
 @pytest.fixture(scope="session")
 def reference_triton(reference_folder: Path, triton_environment: Path) -> Iterator[LocalTriton]:
     """A real Triton that serves the reference models which onnxruntime can run."""
-    files = {path.stem: path for path in reference_folder.glob("*.onnx") if "bf16" not in path.name}
-    with LocalTriton(files, environment=triton_environment, startup_timeout=300) as server:
+    with LocalTriton(
+        served(reference_folder), environment=triton_environment, startup_timeout=300
+    ) as server:
         yield server
 
 
@@ -73,8 +85,8 @@ def reference_grpcs_url(
     cert, key = folder / "server.pem", folder / "server.key"
     cert.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     certificate.private_key_pem.write_to_path(str(key))
-    files = {path.stem: path for path in reference_folder.glob("*.onnx") if "bf16" not in path.name}
-    bf16 = repository.write_repository(folder / "models", only=["identity_bf16"])
+    files = served(reference_folder)
+    bf16 = repository.write_repository(folder / "models", only=["reference_bf16"])
     flags = ["--grpc-use-ssl=1", f"--grpc-server-cert={cert}", f"--grpc-server-key={key}"]
     with ExitStack() as servers:
         base, other = (
@@ -88,7 +100,7 @@ def reference_grpcs_url(
             ).grpc_url.replace("grpc://", "grpcs://")
             for models in (files, bf16)
         )
-        yield lambda name: f"{other if name == 'identity_bf16' else base}/{name}?{ca_option}"
+        yield lambda name: f"{url_of(base, other)(name)}?{ca_option}"
 
 
 @pytest.fixture(scope="session")
@@ -103,4 +115,4 @@ def reference_https_url(
             f"https://localhost:{proxies.enter_context(tls_proxy(server.ports.http, context))}"
             for server in (reference_triton, triton)
         )
-        yield lambda name: f"{other if name == 'identity_bf16' else base}/{name}?{ca_option}"
+        yield lambda name: f"{url_of(base, other)(name)}?{ca_option}"

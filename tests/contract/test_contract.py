@@ -13,19 +13,24 @@ from infer_backends import DataType
 from infer_backends.testing import BackendContract
 from infer_backends_triton import _shared_memory
 from infer_backends_triton._local import LocalTriton
+from tests.contract.conftest import url_of
 from tests.servers.mlserver import MLServer
 
-
-def url_of(base: str, other: str) -> Callable[[str], str]:
-    """BF16 is served by a Python model, since onnxruntime cannot."""
-    return lambda name: f"{other if name == 'identity_bf16' else base}/{name}"
+#: Where a server has another model of that name.
+SCALAR = {"scalar": "scalar_fp32"}
 
 
 def insisting(url: Callable[[str], str]) -> Callable[[str], str]:
     return lambda name: f"{url(name)}?shared_memory=system"
 
 
-class TestTritonHTTP(BackendContract):
+class TritonContract(BackendContract):
+    """A model of Triton has one dimension or more."""
+
+    absent: ClassVar[frozenset[str]] = frozenset({"scalar"})
+
+
+class TestTritonHTTP(TritonContract):
     @pytest.fixture
     def reference_url(
         self, reference_triton: LocalTriton, triton: LocalTriton
@@ -33,7 +38,7 @@ class TestTritonHTTP(BackendContract):
         return url_of(reference_triton.http_url, triton.http_url)
 
 
-class TestTritonGRPC(BackendContract):
+class TestTritonGRPC(TritonContract):
     @pytest.fixture
     def reference_url(
         self, reference_triton: LocalTriton, triton: LocalTriton
@@ -41,19 +46,19 @@ class TestTritonGRPC(BackendContract):
         return url_of(reference_triton.grpc_url, triton.grpc_url)
 
 
-class TestTritonHTTPS(BackendContract):
+class TestTritonHTTPS(TritonContract):
     @pytest.fixture
     def reference_url(self, reference_https_url: Callable[[str], str]) -> Callable[[str], str]:
         return reference_https_url
 
 
-class TestTritonGRPCOverTLS(BackendContract):
+class TestTritonGRPCOverTLS(TritonContract):
     @pytest.fixture
     def reference_url(self, reference_grpcs_url: Callable[[str], str]) -> Callable[[str], str]:
         return reference_grpcs_url
 
 
-class SharedMemoryContract(BackendContract):
+class SharedMemoryContract(TritonContract):
     """Every tensor that can goes by shared memory, and it is an error if that fails."""
 
     @pytest.fixture(autouse=True)
@@ -89,7 +94,7 @@ class TestMLServerHTTP(BackendContract):
 
     @pytest.fixture
     def reference_url(self, mlserver: MLServer) -> Callable[[str], str]:
-        return lambda name: mlserver.url(name, "http")
+        return lambda name: mlserver.url(SCALAR.get(name, name), "http")
 
 
 class TestMLServerGRPC(BackendContract):
@@ -97,7 +102,7 @@ class TestMLServerGRPC(BackendContract):
 
     @pytest.fixture
     def reference_url(self, mlserver: MLServer) -> Callable[[str], str]:
-        return lambda name: mlserver.url(name, "grpc")
+        return lambda name: mlserver.url(SCALAR.get(name, name), "grpc")
 
 
 class TestOnnxruntime(BackendContract):

@@ -4,7 +4,9 @@
 model             what it does
 ================  ==============================================================================
 identity_DTYPE    x [-1, -1] -> y, for every datatype but BF16: the reference models
-mixed             image FP32 [-1, 3], codes INT64 [2] -> scaled, copied, again, as the reference
+mixed, odd_names, deep, reshaped, slow
+                  the reference models of that name
+scalar_fp32       the reference model ``scalar``
 scalar            x FP64 [] -> y
 roots             x FP32 [-1, -1] -> y = the square roots, through NumPy as most of its models
 batching          x FP32 [-1, 3] -> y, rows INT64 [-1]: how many rows the batch had that it saw
@@ -104,6 +106,28 @@ class Mixed(Model):
         return {"scaled": image * 2, "copied": codes, "again": image * 2}
 
 
+class Crossed(Model):
+    async def compute(self, given):
+        return {"call:0": given["default_x:0"], "out-1": given["model/ids.1"]}
+
+
+class Reshaped(Model):
+    async def compute(self, given):
+        return {"y": NumpyCodec.decode_input(given["x"]).reshape(2, 3)}
+
+
+class Slow(Model):
+    async def compute(self, given):
+        rounds = int(NumpyCodec.decode_input(given["rounds"])[0])
+        weights = np.full((128, 128), 1 / 128, np.float32)
+        matrix = weights
+        for _ in range(rounds):
+            matrix = matrix @ weights
+            # All models run in one event loop.
+            await asyncio.sleep(0)
+        return {"total": matrix.sum(axis=0)[:1]}
+
+
 class Batching(Model):
     async def compute(self, given):
         x = NumpyCodec.decode_input(given["x"])
@@ -183,12 +207,7 @@ def write_models(
     for dtype in DTYPES:
         inputs, outputs = ([(name, dtype, (-1, -1))] for name in "xy")
         _write(folder, f"identity_{dtype.lower()}", inputs, outputs, "Identity")
-    mixed = REFERENCE_MODELS["mixed"]
-    given, made = (
-        [(spec.name, spec.dtype.value, spec.shape) for spec in specs]
-        for specs in (mixed.inputs, mixed.outputs)
-    )
-    _write(folder, "mixed", given, made, "Mixed")
+    _write_references(folder)
     _write(folder, "scalar", [("x", "FP64", ())], [("y", "FP64", ())], "Identity")
     _write(folder, "roots", [("x", *matrix)], [("y", *matrix)], "Roots")
     _write(
@@ -215,6 +234,24 @@ def write_models(
         if path.is_dir() and only and path.name not in only:
             shutil.rmtree(path)
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != LOADING)
+
+
+def _write_references(folder: Path) -> None:
+    runtimes = {
+        "mixed": "Mixed",
+        "odd_names": "Crossed",
+        "deep": "Identity",
+        "reshaped": "Reshaped",
+        "slow": "Slow",
+        "scalar": "Identity",
+    }
+    for name, runtime in runtimes.items():
+        reference = REFERENCE_MODELS[name]
+        given, made = (
+            [(spec.name, spec.dtype.value, spec.shape) for spec in specs]
+            for specs in (reference.inputs, reference.outputs)
+        )
+        _write(folder, "scalar_fp32" if name == "scalar" else name, given, made, runtime)
 
 
 def _write(

@@ -6,6 +6,7 @@ Every model is in Python. ``python -m tests.servers.repository PATH`` writes it 
 model               what it does
 ==================  ==========================================================================
 identity_DTYPE      INPUT [-1, -1] -> OUTPUT, for every datatype in lower case (identity_bf16)
+reference_bf16      x BF16 [-1, -1] -> y, the reference model identity_bf16
 identity_1d         INPUT FP32 [-1] -> OUTPUT
 batching            INPUT FP32 [-1, 3] -> OUTPUT, max_batch_size 4, dynamic batching
 batching_bytes      INPUT BYTES [-1, 2] -> OUTPUT, max_batch_size 4
@@ -271,6 +272,9 @@ def write_repository(root: Path, only: Collection[str] = ()) -> Path:
     for dtype in DTYPES:
         body = _IDENTITY_BF16 if dtype == "BF16" else _IDENTITY
         _write_identity(root, f"identity_{dtype.lower()}", dtype, (-1, -1), body=body)
+    tensors = [("x", "BF16", (-1, -1))], [("y", "BF16", (-1, -1))]
+    body = _IDENTITY_BF16.replace("INPUT", "x").replace("OUTPUT", "y")
+    _write(root, "reference_bf16", *tensors, body)
     _write_identity(root, "identity_1d", "FP32", (-1,))
     _write_identity(root, "batching", "FP32", (3,), "max_batch_size: 4 dynamic_batching { }")
     _write_identity(root, "batching_bytes", "BYTES", (2,), "max_batch_size: 4")
