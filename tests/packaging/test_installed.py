@@ -55,11 +55,7 @@ def test_a_scheme_without_its_plugin_says_what_to_install(
 
 
 def test_every_scheme_is_found_from_the_wheels(without_runtimes: Environment) -> None:
-<<<<<<< HEAD
-    assert sorted(plugins(without_runtimes)) == sorted([*HTTP, *GRPC, "fake", "onnx"])
-=======
-    assert sorted(plugins(without_runtimes)) == sorted([*HTTP, *GRPC, *LOCAL])
->>>>>>> b022265 (Check the OpenVINO plugin wherever the others are checked)
+    assert sorted(plugins(without_runtimes)) == sorted([*HTTP, *GRPC, "fake", *LOCAL])
 
 
 def test_a_plugin_without_its_runtime_says_what_to_install(without_runtimes: Environment) -> None:
