@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from infer_backends import DataType
-from infer_backends.testing import BackendContract
+from infer_backends.testing import REFERENCE_MODELS, BackendContract, FakeModel, FakeModels
 from infer_backends_triton import _shared_memory
 from infer_backends_triton._local import LocalTriton
 from tests.contract.conftest import url_of
@@ -117,6 +118,35 @@ class TestOnnxruntime(BackendContract):
 class TestFakes(BackendContract):
     """So an application's tests are on what behaves as a real backend does."""
 
+    # The function of a fake runs in the thread that calls it. What takes long by `slow` is ended.
+    interrupts: ClassVar[bool] = False
+
     @pytest.fixture
     def reference_url(self) -> Callable[[str], str]:
         return "fake:{}".format
+
+
+class TestStartedFakes(BackendContract):
+    """Those that tests start, and take away."""
+
+    interrupts: ClassVar[bool] = False
+
+    @pytest.fixture(autouse=True)
+    def fakes(self, fake_model: FakeModels) -> dict[str, FakeModel]:
+        return {
+            name: fake_model(name, model.inputs, model.outputs, compute=model.compute)
+            for name, model in REFERENCE_MODELS.items()
+        }
+
+    @pytest.fixture
+    def reference_url(self) -> Callable[[str], str]:
+        return "fake:{}".format
+
+    @pytest.fixture
+    def outage(self, fakes: dict[str, FakeModel]) -> Callable[[], AbstractContextManager[None]]:
+        @contextmanager
+        def away() -> Iterator[None]:
+            with fakes[self.main.name].down():
+                yield
+
+        return away
