@@ -28,6 +28,7 @@ Way = Literal[
     "mlserver-grpc",
     "typed",
     "onnxruntime",
+    "openvino",
 ]
 
 #: The columns: a title, and the ways that it stands for, which do the same.
@@ -39,11 +40,13 @@ COLUMNS: tuple[tuple[str, tuple[Way, ...]], ...] = (
     ("gRPC, typed answers", ("typed",)),
     ("shared memory, either protocol (Triton)", ("shared-http", "shared-grpc")),
     ("onnxruntime", ("onnxruntime",)),
+    ("OpenVINO", ("openvino",)),
 )
 WAYS: tuple[Way, ...] = tuple(way for _, ways in COLUMNS for way in ways)
 
 TRITON: tuple[Way, ...] = ("triton-http", "triton-grpc", "shared-http", "shared-grpc")
 FLOATING = frozenset({DataType.FP16, DataType.BF16, DataType.FP32, DataType.FP64})
+LARGE = frozenset({DataType.INT64, DataType.UINT32, DataType.UINT64})
 
 
 @dataclass(frozen=True)
@@ -88,25 +91,36 @@ _ORT_BF16 = Limit("the Python API of onnxruntime has no arrays of it", Unsupport
 _JSON_NAN = Limit("JSON has no form for them: use gRPC", UnsupportedOperation)
 _JSON_BYTES = Limit("JSON carries text only: use gRPC", UnsupportedOperation)
 _ORT_BYTES = Limit("strings of onnxruntime are UTF-8", InvalidInput)
+_OV_LARGE = Limit("OpenVINO computes in integers of 32 bits with a sign", InvalidInput)
+_OV_FP64 = Limit(
+    "OpenVINO computes in FP32; `precision=fp32` accepts that", UnsupportedOperation, "open"
+)
+_OV_BYTES = Limit("OpenVINO corrupts memory with strings", UnsupportedOperation, "open")
 _NO_SCALARS = Limit("a model of Triton has one dimension or more")
 _NO_BATCHES = Limit("only Triton says a `max_batch_size`; elsewhere see the row above")
 
 INTEGERS = "`BOOL`, `INT8` to `INT64`, `UINT8` to `UINT64`"
-FLOATS = "`FP32`, `FP64`"
-NOT_FINITE = "`FP32`, `FP64`: NaN, infinities"
+BEYOND = "`INT64`, `UINT32`, `UINT64`: beyond 32 bits with a sign"
+FLOATS = "`FP32`"
+NOT_FINITE = "`FP32`: NaN, infinities"
+DOUBLES = "`FP64`"
+DOUBLES_NOT_FINITE = "`FP64`: NaN, infinities"
 HALVES = "`FP16`"
 BRAINS = "`BF16`"
 TEXT = "`BYTES`: text, with NULs, emoji, empty strings"
 BINARY = "`BYTES`: bytes that are not UTF-8"
-EMPTY = "no elements: `[0, 3]`, `[2, 0]`"
+EMPTY = "no elements: `[0, 3]`, `[2, 0]`, where others are sent"
 SCALAR = "a scalar: `[]`"
 NO_ROWS = "no rows, where `max_batch_size` is over 0"
 
 #: What cannot be, by row and column.
 LIMITS: dict[str, dict[Way, Limit]] = {
     INTEGERS: {},
+    BEYOND: {"openvino": _OV_LARGE},
     FLOATS: {},
     NOT_FINITE: {"mlserver-http": _JSON_NAN},
+    DOUBLES: {"openvino": _OV_FP64},
+    DOUBLES_NOT_FINITE: {"mlserver-http": _JSON_NAN, "openvino": _OV_FP64},
     HALVES: {"mlserver-http": _JSON_HALVES, "typed": _TYPED_HALVES},
     BRAINS: {
         "mlserver-http": _NO_BF16,
@@ -114,8 +128,8 @@ LIMITS: dict[str, dict[Way, Limit]] = {
         "typed": _TYPED_HALVES,
         "onnxruntime": _ORT_BF16,
     },
-    TEXT: {},
-    BINARY: {"mlserver-http": _JSON_BYTES, "onnxruntime": _ORT_BYTES},
+    TEXT: {"openvino": _OV_BYTES},
+    BINARY: {"mlserver-http": _JSON_BYTES, "onnxruntime": _ORT_BYTES, "openvino": _OV_BYTES},
     EMPTY: {},
     NO_ROWS: dict.fromkeys(set(WAYS) - set(TRITON), _NO_BATCHES),
     SCALAR: dict.fromkeys(TRITON, _NO_SCALARS),
@@ -126,19 +140,29 @@ def cases() -> Iterator[Case]:
     """Every tensor of the table."""
     for dtype in DataType:
         if dtype is not DataType.BYTES and dtype not in FLOATING:
-            yield Case(INTEGERS, dtype, _extremes(dtype))
+            if dtype in LARGE:
+                yield Case(BEYOND, dtype, _extremes(dtype))
+                dtype_32 = DataType.INT32 if dtype is DataType.INT64 else DataType.UINT16
+                yield Case(INTEGERS, dtype, _extremes(dtype_32).astype(dtype.numpy_dtype))
+            else:
+                yield Case(INTEGERS, dtype, _extremes(dtype))
         if dtype not in {DataType.FP16, DataType.BF16}:
+            # Where a datatype cannot be sent at all, its row is that of its own.
+            row = {DataType.FP64: DOUBLES, DataType.BYTES: TEXT}.get(dtype, EMPTY)
             empty = np.empty((0, 3), dtype.numpy_dtype)
-            yield Case(EMPTY, dtype, empty)
-            yield Case(EMPTY, dtype, empty.reshape(2, 0))
-    for dtype, largest in ((DataType.FP32, 0x7F7F_FFFF), (DataType.FP64, 0x7FEF_FFFF_FFFF_FFFF)):
-        yield Case(FLOATS, dtype, _bits(dtype, largest))
-        yield Case(NOT_FINITE, dtype, np.array([[np.nan], [np.inf], [-np.inf]], dtype.numpy_dtype))
+            yield Case(row, dtype, empty)
+            yield Case(row, dtype, empty.reshape(2, 0))
+    for rows, dtype, largest in (
+        ((FLOATS, NOT_FINITE), DataType.FP32, 0x7F7F_FFFF),
+        ((DOUBLES, DOUBLES_NOT_FINITE), DataType.FP64, 0x7FEF_FFFF_FFFF_FFFF),
+    ):
+        yield Case(rows[0], dtype, _bits(dtype, largest))
+        yield Case(rows[1], dtype, np.array([[np.nan], [np.inf], [-np.inf]], dtype.numpy_dtype))
     for row, dtype, largest in ((HALVES, DataType.FP16, 0x7BFF), (BRAINS, DataType.BF16, 0x7F7F)):
         yield Case(row, dtype, _bits(dtype, largest))
     yield Case(TEXT, DataType.BYTES, _objects("", "a\0b\0", "naïve 🦜", "\n", "x" * 1000, "plain"))
     yield Case(BINARY, DataType.BYTES, _objects(b"\xff\0\xfe", b"\0", b"", b"plain"))
-    yield Case(SCALAR, DataType.FP64, np.array(-0.1), "scalar")
+    yield Case(SCALAR, DataType.FP32, np.array(-0.1, np.float32), "scalar")
     yield Case(NO_ROWS, DataType.FP32, np.empty((0, 3), np.float32), "batching")
 
 

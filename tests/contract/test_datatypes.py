@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
 from tritonclient.grpc import service_pb2
 
 from infer_backends import open_model
@@ -55,23 +53,11 @@ def served(way: Way, case: Case, urls: Urls) -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture(scope="session")
-def scalar_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that gives a scalar back."""
-    x, y = (helper.make_tensor_value_info(name, TensorProto.DOUBLE, []) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "scalar", [x], [y])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
-    path = tmp_path_factory.mktemp("scalar") / "scalar.onnx"
-    onnx.save(model, path)
-    return path
-
-
 @pytest.fixture
 def urls(
     triton: LocalTriton,
     mlserver: MLServer,
     reference_folder: Path,
-    scalar_file: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Urls:
     """From a way, but for typed contents, and a case to the URL of a model on a real runtime."""
@@ -79,9 +65,11 @@ def urls(
     def url(way: Way, case: Case) -> str:
         name = case.model if case.model != "matrix" else f"identity_{case.dtype.value.lower()}"
         if way in {"mlserver-http", "mlserver-grpc"}:
-            return mlserver.url(name, way.removeprefix("mlserver-"))
-        if way == "onnxruntime":
-            return f"onnx:{scalar_file if name == 'scalar' else reference_folder / f'{name}.onnx'}"
+            served_as = "scalar_fp32" if name == "scalar" else name
+            return mlserver.url(served_as, way.removeprefix("mlserver-"))
+        if way in {"onnxruntime", "openvino"}:
+            scheme = "onnx" if way == "onnxruntime" else "openvino"
+            return f"{scheme}:{reference_folder / name}.onnx"
         base = triton.http_url if way.endswith("http") else triton.grpc_url
         if way not in SHARED:
             return f"{base}/{name}?shared_memory=off"
@@ -143,7 +131,7 @@ def test_the_table_is_true(way: Way, case: Case, urls: Urls) -> None:
         check(way, case, lambda array: in_thread(url, array))
 
 
-@every_cell(lambda way, case: way != "onnxruntime" and case.model != "batching")
+@every_cell(lambda way, case: way not in {"onnxruntime", "openvino"} and case.model != "batching")
 def test_the_table_is_true_in_event_loops(way: Way, case: Case, urls: Urls) -> None:
     """Of the backends themselves: what the core does for a model without rows is not theirs."""
     with served(way, case, urls) as url:
