@@ -168,7 +168,7 @@ def test_the_path_of_a_file_is_shown_as_its_url() -> None:
 def test_without_openvino_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(_install.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match="pip install openvino"):
         ib.open_model(f"openvino:{DIGITS}")
 
@@ -179,7 +179,7 @@ def test_an_openvino_that_does_not_import_says_how_to_mend_it(
     def broken(name: str) -> None:
         raise ImportError("libopenvino.so")
 
-    monkeypatch.setattr(_install.importlib, "import_module", broken)
+    monkeypatch.setattr("importlib.import_module", broken)
     with pytest.raises(MissingDependency, match="--force-reinstall openvino") as caught:
         _install.import_runtime()
     assert isinstance(caught.value.__cause__, ImportError)

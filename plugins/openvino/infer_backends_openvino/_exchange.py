@@ -46,7 +46,7 @@ def require_narrow(name: str, array: Array) -> None:
     Raises:
         InvalidInput: There is one.
     """
-    if array.size and not (array.max() <= _MOST and array.min() >= _LEAST):  # type: ignore[operator]
+    if array.size and not (array.max() <= _MOST and array.min() >= _LEAST):
         raise InvalidInput(
             f"the input {name!r} holds integers beyond {_LEAST} to {_MOST}, and OpenVINO computes "
             "in 32 bits: use onnx: for such a model, or smaller numbers"
