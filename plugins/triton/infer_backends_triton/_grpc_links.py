@@ -1,4 +1,4 @@
-"""The channels to one gRPC server that threads share: some, where calls are made at one time.
+"""The channel to one gRPC server that threads share, and those before it that calls still use.
 
 A channel is made when a call needs it, and again after a failure that a fresh connection could
 mend: so every call makes a real attempt instead of being told of an earlier one, names are resolved
@@ -14,10 +14,6 @@ from infer_backends_triton._grpc_endpoint import SERVICE, Endpoint
 from infer_backends_triton._grpc_failures import require_descriptors
 from infer_backends_triton._grpc_fork import ForkGate
 from infer_backends_triton._grpc_runtime import grpc
-
-#: Calls that are made at the same time share so many connections to a server: with one, they wait
-#: for each other, since gRPC has one thread at a time write to it and read from it.
-MOST_CHANNELS = 4
 
 # Of the parent, in a child: gRPC's threads are not here, and what takes such a channel or a call
 # down would wait for them.
@@ -80,7 +76,7 @@ class Links:
         # Reentrant: a stream that nobody refers to any more is ended wherever that is found.
         self._lock = threading.RLock()
         self._all: set[Link] = set()
-        self._current: tuple[Link, ...] = ()
+        self._current: Link | None = None
 
     @property
     def all(self) -> frozenset[Link]:
@@ -88,18 +84,18 @@ class Links:
         return frozenset(self._all)
 
     def take(self) -> Link:
-        """The channel to use, which :meth:`put_back` wants back: one that no call is using.
+        """The channel to use, which :meth:`put_back` wants back.
 
         Raises:
             ModelClosed: There are no more of them.
         """
-        for link in self._current:
-            if not link.calls:
-                link.calls.append(None)
-                if not link.retired and link.generation == self._gate.generation:
-                    return link
-                self.put_back(link)
-        return self._take_another()
+        link = self._current
+        if link is not None:
+            link.calls.append(None)
+            if not link.retired and link.generation == self._gate.generation:
+                return link
+            self.put_back(link)
+        return self._take_locked()
 
     def put_back(self, link: Link) -> None:
         """The end of a call."""
@@ -108,47 +104,34 @@ class Links:
             self._let_go(link)
 
     def retire(self, link: Link) -> None:
-        """Have the next calls use channels made anew.
-
-        Not only this one: the others lead to the same server, which may be gone without a word.
-        Each is closed when it is unused.
-        """
+        """Have the next call make a channel; this one is closed when it is unused."""
         with self._current_lock():
-            if link not in self._current:
-                return
-            retired, self._current = self._current, ()
-            for one in retired:
-                one.retired = True
-        for one in retired:
-            self._let_go(one)
+            link.retired = True
+            if self._current is link:
+                self._current = None
 
     def close(self) -> None:
         """Disconnect, and cancel the calls in flight."""
         with self._current_lock():
             self.closed = True
-            links, self._all, self._current = self._all, set(), ()
+            links, self._all, self._current = self._all, set(), None
         for link in links:
             self._disconnect(link)
 
-    def _take_another(self) -> Link:
-        """A new channel; if there are enough of them, the one that the fewest calls are using."""
+    def _take_locked(self) -> Link:
         with self._current_lock():
             if self.closed:
                 raise self._endpoint.failures.of_closing()
             generation = self._gate.generation
-            foreign = [link for link in self._all if link.generation != generation]
-            if foreign:
+            link = self._current
+            if link is None or link.generation != generation:
+                link = self._current = Link(self._open(), generation)
+                foreign = [known for known in self._all if known.generation != generation]
                 _of_the_parent.extend(foreign)
                 self._all.difference_update(foreign)
-                self._current = ()
-            if len(self._current) < MOST_CHANNELS:
-                link = Link(self._open(), generation)
                 self._all.add(link)
-                self._current = (*self._current, link)
-            else:
-                link = min(self._current, key=_count_calls)
             link.calls.append(None)
-            return link
+        return link
 
     def _let_go(self, link: Link) -> None:
         """Close a retired channel that no call is using any more."""
@@ -181,7 +164,3 @@ class Links:
             link.channel.close()
         else:
             keep_of_the_parent(link)
-
-
-def _count_calls(link: Link) -> int:
-    return len(link.calls)
