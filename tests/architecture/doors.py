@@ -23,6 +23,9 @@ NAMES_ONLY = (PACKAGE, "infer_backends.testing")
 DOOR_2 = "infer_backends.plugin"
 HOOKS = ("infer_backends._hookspecs", "infer_backends._observer_hookspecs")
 
+#: What is overridden in the suite, beside the attributes that it declares.
+OVERRIDDEN = ("inputs", "outage", "reference_url", "values")
+
 Described = dict[str, Any]
 
 
@@ -34,10 +37,21 @@ def doors() -> Described:
     return {
         "version": __version__,
         "API_VERSION": API_VERSION,
-        "names": {name: list(importlib.import_module(name).__all__) for name in NAMES_ONLY},
+        "names": {
+            **{name: list(importlib.import_module(name).__all__) for name in NAMES_ONLY},
+            "infer_backends.testing.BackendContract": declarations(),
+        },
         "plugin": described(vars(importlib.import_module(DOOR_2))),
         "hooks": hooks(),
     }
+
+
+def declarations() -> list[str]:
+    """What the author of a plugin may say to the suite, as attributes, fixtures and methods."""
+    from infer_backends.testing import BackendContract
+
+    declared = {name for base in BackendContract.__mro__ for name in inspect.get_annotations(base)}
+    return sorted(name for name in {*declared, *OVERRIDDEN} if hasattr(BackendContract, name))
 
 
 def described(namespace: Mapping[str, Any]) -> Described:
