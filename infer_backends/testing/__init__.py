@@ -37,7 +37,12 @@ if TYPE_CHECKING:
     from infer_backends.testing._fixtures import FakeModels
     from infer_backends.testing._further import SequenceContract, StreamingContract
     from infer_backends.testing._probing import probe_now
-    from infer_backends.testing._reference import REFERENCE_MODELS, ReferenceModel
+    from infer_backends.testing._reference import (
+        REFERENCE_MODELS,
+        ReferenceModel,
+        adding,
+        counting,
+    )
 
 __all__ = [
     "REFERENCE_MODELS",
@@ -58,6 +63,8 @@ __all__ = [
     "StreamingContract",
     "WrongDtype",
     "WrongShape",
+    "adding",
+    "counting",
     "probe_now",
 ]
 
@@ -81,6 +88,8 @@ _HOMES = {
     "StreamingContract": "_further",
     "WrongDtype": "_fake_outcomes",
     "WrongShape": "_fake_outcomes",
+    "adding": "_reference",
+    "counting": "_reference",
     "probe_now": "_probing",
 }
 # The modules that are made of tests. pytest rewrites their asserts, so that a failing one shows
@@ -93,6 +102,8 @@ _OF_TESTS = (
     "_of_calls",
     "_of_errors",
     "_of_life",
+    "_of_members",
+    "_of_random",
     "_of_sharing",
     "_of_time",
     "_subject",

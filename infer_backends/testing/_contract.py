@@ -7,6 +7,8 @@ from infer_backends.testing._of_answers import MetadataContract, TensorContract
 from infer_backends.testing._of_calls import InputContract, OutputContract
 from infer_backends.testing._of_errors import ErrorContract
 from infer_backends.testing._of_life import OpeningContract
+from infer_backends.testing._of_members import MembersContract
+from infer_backends.testing._of_random import RandomContract
 from infer_backends.testing._of_sharing import SharingContract
 from infer_backends.testing._of_time import ClosingContract, DeadlineContract
 
@@ -14,6 +16,7 @@ from infer_backends.testing._of_time import ClosingContract, DeadlineContract
 class BackendContract(
     MetadataContract,
     TensorContract,
+    RandomContract,
     InputContract,
     OutputContract,
     ErrorContract,
@@ -22,6 +25,7 @@ class BackendContract(
     SharingContract,
     ClosingContract,
     LoopContract,
+    MembersContract,
 ):
     """What a backend has to keep, as tests. Subclass it, and provide ``reference_url``.
 

@@ -14,11 +14,17 @@ from infer_backends._errors import DeadlineExceeded, InvalidInput, ModelClosed, 
 from infer_backends._model import Model
 from infer_backends._open import open_async_model, open_model
 from infer_backends._result import InferResult
+from infer_backends.testing._report import show_rules
+from infer_backends.testing._rules import keeps
 
 _MANY = 1_000_000
 
 
 class _Contract:
+    @pytest.fixture(autouse=True)
+    def _rules_are_shown(self, request: pytest.FixtureRequest) -> None:
+        show_rules(request.config)
+
     @pytest.fixture
     def reference_url(self) -> Callable[[str], str]:
         """A function from a reference model's name to the URL that opens it."""
@@ -29,9 +35,11 @@ class StreamingContract(_Contract):
     """For a backend that streams. Subclass it, and provide the fixture ``reference_url``.
 
     The reference model is ``counting``: decoupled, with one input, INT32 ``[1]``; it answers a
-    number by so many responses, whose one output, INT32 ``[1]``, counts from 0.
+    number by so many responses, whose one output, INT32 ``[1]``, counts from 0. For a runtime of
+    Python functions it is the generator ``infer_backends.testing.counting``.
     """
 
+    @keeps("stream-order")
     def test_all_responses_come_in_order(self, reference_url: Callable[[str], str]) -> None:
         with open_model(reference_url("counting")) as model:
             for number in (0, 1, 7):
@@ -39,6 +47,7 @@ class StreamingContract(_Contract):
                 assert [_first(part) for part in parts] == list(range(number))
                 assert all(part.backend_url and part.request_id == "r1" for part in parts)
 
+    @keeps("stream-outputs")
     def test_outputs_are_the_callers_own(self, reference_url: Callable[[str], str]) -> None:
         with open_model(reference_url("counting")) as model:
             arrays = []
@@ -48,6 +57,7 @@ class StreamingContract(_Contract):
                 arrays.append(array)
             assert [int(array.ravel()[0]) for array in arrays] == [10, 11, 12]
 
+    @keeps("stream-early")
     def test_leaving_early_leaves_the_model_usable(
         self, reference_url: Callable[[str], str]
     ) -> None:
@@ -58,6 +68,7 @@ class StreamingContract(_Contract):
                         break
             assert len(list(model.stream(_ones(model, 4)))) == 4
 
+    @keeps("stream-deadline")
     def test_the_deadline_is_that_of_the_whole_stream(
         self, reference_url: Callable[[str], str]
     ) -> None:
@@ -66,6 +77,7 @@ class StreamingContract(_Contract):
                 for _ in model.stream(_ones(model, _MANY), timeout=0.3):
                     pass
 
+    @keeps("stream-closed")
     def test_closing_the_model_ends_its_streams(self, reference_url: Callable[[str], str]) -> None:
         model = open_model(reference_url("counting"))
         stream = model.stream(_ones(model, _MANY))
@@ -74,6 +86,7 @@ class StreamingContract(_Contract):
         with pytest.raises(ModelClosed):
             list(stream)
 
+    @keeps("stream-refused")
     def test_wrong_inputs_and_plain_calls_are_refused(
         self, reference_url: Callable[[str], str]
     ) -> None:
@@ -84,6 +97,7 @@ class StreamingContract(_Contract):
             with pytest.raises(UnsupportedOperation, match="stream"):
                 model(*_ones(model, 1).values())
 
+    @keeps("stream-loops")
     def test_event_loops_have_the_same_streams(self, reference_url: Callable[[str], str]) -> None:
         async def read(model: AsyncModel, number: int) -> list[int]:
             return [_first(part) async for part in model.stream(_ones(model, number))]
@@ -102,9 +116,11 @@ class SequenceContract(_Contract):
     """For a backend that keeps sequences. Subclass it, and provide ``reference_url``.
 
     The reference model is ``adding``: its one input is a single INT32, and its first output the sum
-    of those that came in the same sequence. It keeps two sequences at the same time, or more.
+    of those that came in the same sequence. It keeps two sequences at the same time, or more. For a
+    runtime of Python functions it is ``infer_backends.testing.adding``.
     """
 
+    @keeps("sequence-together")
     def test_the_steps_of_a_sequence_are_kept_together(
         self, reference_url: Callable[[str], str]
     ) -> None:
@@ -114,6 +130,7 @@ class SequenceContract(_Contract):
                     sums = [_step(model, step, 1, last=index == 2) for index in range(3)]
                 assert sums == [1, 2, 3]
 
+    @keeps("sequence-apart")
     def test_sequences_are_kept_apart(self, reference_url: Callable[[str], str]) -> None:
         with open_model(reference_url("adding")) as model:
             with model.sequence() as one, model.sequence() as two:
@@ -123,12 +140,14 @@ class SequenceContract(_Contract):
                 assert _step(model, one, 2, last=True) == 3
                 assert _step(model, two, 20, last=True) == 30
 
+    @keeps("sequence-ended")
     def test_nothing_comes_after_the_last_step(self, reference_url: Callable[[str], str]) -> None:
         with open_model(reference_url("adding")) as model, model.sequence() as step:
             _step(model, step, 1, last=True)
             with pytest.raises(InvalidInput, match="ended"):
                 _step(model, step, 1)
 
+    @keeps("sequence-loops")
     def test_event_loops_have_the_same_sequences(self, reference_url: Callable[[str], str]) -> None:
         async def work() -> list[int]:
             async with await open_async_model(reference_url("adding")) as model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,3 +128,25 @@ REFERENCE_MODELS = {
         ),
     )
 }
+
+
+def counting(arrays: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """The model ``counting`` of :class:`StreamingContract`, which is decoupled.
+
+    ``number`` INT32 [1] -> so many times ``count`` INT32 [1], from 0 on.
+    """
+    for count in range(int(np.asarray(arrays["number"])[0])):
+        yield {"count": np.array([count], np.int32)}
+
+
+def adding(arrays: Mapping[str, Array], state: MutableMapping[str, int]) -> dict[str, Array]:
+    """The model ``adding`` of :class:`SequenceContract`, which is stateful.
+
+    ``term`` INT32 [1] -> ``total`` INT32 [1], the sum of all in the same sequence.
+
+    Args:
+        arrays: The inputs by name.
+        state: What is kept of one sequence from its first step to its last; empty at the first.
+    """
+    state["total"] = state.get("total", 0) + int(np.asarray(arrays["term"])[0])
+    return {"total": np.array([state["total"]], np.int32)}
