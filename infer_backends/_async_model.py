@@ -147,7 +147,7 @@ class AsyncModel:
         try:
             asked = self._backend if backend is None else backend
             response = await _fitting.ask(IN_LOOP, asked, request)
-        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+        except BaseException as exc:  # noqa: BLE001 - what comes instead is raised
             self._semantics.fail(exc)
         finally:
             self._calls.leave(token)
@@ -216,7 +216,7 @@ class AsyncModel:
                     if response is None:
                         return
                     result = semantics.result(semantics.checked(response), request)
-                except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+                except BaseException as exc:  # noqa: BLE001 - what comes instead is raised
                     semantics.fail(exc)
                 finally:
                     calls.leave(token)
@@ -377,7 +377,7 @@ class AsyncModel:
             await self._backend.close_async()
         except InferError:
             raise
-        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+        except BaseException as exc:  # noqa: BLE001 - what comes instead is raised
             self._semantics.fail(exc)
 
     async def __aenter__(self) -> Self:

@@ -46,7 +46,8 @@ class InferError(Exception):
             who would have answered. Whoever raises the error sets it.
     """
 
-    attempts: tuple[Attempt, ...]
+    #: Of the class, for a class of its own whose ``__init__`` forgets this one's.
+    attempts: tuple[Attempt, ...] = ()
     unprocessed: bool = False
     queued_here: bool = False
     #: Which of the samples of :meth:`Model.map` has this error; None for a single call.

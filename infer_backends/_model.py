@@ -162,7 +162,7 @@ class Model(Reopening):
                 response = (backend or self._backend).infer(request)
             else:
                 response = run(_fitting.ask(BLOCKING, backend or self._backend, request))
-        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+        except BaseException as exc:  # noqa: BLE001 - what comes instead is raised
             self._semantics.fail(exc)
         finally:
             inside.pop()
@@ -267,7 +267,7 @@ class Model(Reopening):
                     if response is None:
                         return
                     result = semantics.result(semantics.checked(response), request)
-                except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+                except BaseException as exc:  # noqa: BLE001 - what comes instead is raised
                     semantics.fail(exc)
                 finally:
                     calls.leave(token)
@@ -428,7 +428,7 @@ class Model(Reopening):
             self._backend.close()
         except InferError:
             raise
-        except Exception as exc:  # noqa: BLE001 - what comes instead is raised
+        except BaseException as exc:  # noqa: BLE001 - what comes instead is raised
             self._semantics.fail(exc)
 
     def __enter__(self) -> Self:

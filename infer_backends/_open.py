@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from infer_backends._backend import Backend, SupportsAsync
 from infer_backends._batching import Splitting
 from infer_backends._chosen import choose
 from infer_backends._deadline import Deadline
-from infer_backends._errors import InvalidURL
+from infer_backends._errors import DeadlineExceeded, InferError, InvalidURL, PluginError
 from infer_backends._model import Model
 from infer_backends._observers import Observers, open_observers
 from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from infer_backends._resilience._fallback import Fallback
 
 URL = str | os.PathLike[str] | ModelURL
+
+#: How long after its deadline a plugin may say what it waited for, in seconds.
+_GRACE = 0.5
 
 _CORE_NAMES = frozenset(option.name for option in CORE_OPTIONS if not option.repeatable)
 
@@ -85,7 +88,9 @@ async def open_async_model(
 ) -> AsyncModel:
     """Open the model that a URL names, for calls in event loops.
 
-    Takes, and raises, what :func:`open_model` does. Opening itself is done by a thread.
+    Takes, and raises, what :func:`open_model` does. A thread finds the plugin and opens the
+    model, so that the loop goes on. What it does cannot be stopped, but a task that is cancelled,
+    or whose ``timeout`` is over, does not wait for it.
 
     Returns:
         The model, ready to be awaited.
@@ -99,15 +104,38 @@ async def open_async_model(
     from infer_backends._async_model import AsyncModel
     from infer_backends._ways_of_loops import in_own_thread
 
-    opening = _Opening(url, headers, version, options, in_loops=True)
+    urls = parse_urls(url)
+    # It may import plugins, which may take long, or for ever: the loop goes on meanwhile.
+    opening = await in_own_thread(lambda: _Opening(urls, headers, version, options, in_loops=True))
     handover = _Handover(opening.backend)
     try:
-        await in_own_thread(handover.open)
+        await _within(opening.timeout, in_own_thread(handover.open))
         backend = handover.take()
     except BaseException:
         handover.give_up()
         raise
     return AsyncModel(backend, timeout=opening.timeout, coerce=opening.coerce)
+
+
+async def _within(timeout: float | None, opening: Coroutine[Any, Any, None]) -> None:
+    """Wait for a model to be opened, and not longer than the caller said, whatever a hook does."""
+    import asyncio
+
+    task = asyncio.ensure_future(opening)
+    try:
+        # One that minds its deadline says more of what it waited for.
+        await asyncio.wait((task,), timeout=None if timeout is None else timeout + _GRACE)
+        if task.done():
+            return task.result()
+    finally:
+        if not task.cancel() and not task.cancelled():
+            task.exception()
+        # An error holds its frames, and this one would hold the error.
+        del task
+    raise DeadlineExceeded(
+        "the deadline passed while the model was opened, by a plugin that did not mind it; give a "
+        "larger timeout"
+    )
 
 
 class _Handover:
@@ -258,6 +286,18 @@ class _Plan:
             options = copy(self.options)
             options.deadline = deadline
             backend = self._plugin.open(self.url, options)
+            try:
+                return wrapped(backend)
+            except Exception as exc:
+                backend.close()
+                if isinstance(exc, InferError):
+                    raise
+                raise PluginError(
+                    f"{self._plugin.owner}: the metadata of what infer_backends_open returned "
+                    f"raised {type(exc).__name__}; a backend reads it when it is opened"
+                ) from exc
+
+        def wrapped(backend: Backend) -> Backend:
             if self._in_loops and not isinstance(backend, SupportsAsync):
                 from infer_backends._in_pool import InPool
 

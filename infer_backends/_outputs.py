@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,19 @@ from infer_backends._tensors import DataType, ModelMetadata
 
 
 class Outputs:
-    """The outputs of one model. What depends on the model is worked out once."""
+    """The outputs of one model. What depends on the model is worked out once.
 
-    __slots__ = ("_dtypes", "_only")
+    Args:
+        metadata: The model's metadata.
+        who: Who answered, for errors, by the URL of a response, which may be empty.
+    """
 
-    def __init__(self, metadata: ModelMetadata) -> None:
+    __slots__ = ("_dtypes", "_only", "_who")
+
+    def __init__(
+        self, metadata: ModelMetadata, who: Callable[[str], str] = lambda url: url or "the backend"
+    ) -> None:
+        self._who = who
         self._dtypes = {spec.name: spec.dtype.numpy_dtype for spec in metadata.outputs}
         self._only = next(iter(self._dtypes.items())) if len(self._dtypes) == 1 else None
 
@@ -84,7 +92,7 @@ class Outputs:
         self, name: str, response: InferResponse, dtype: np.dtype[np.generic] | None = None
     ) -> Array:
         outputs: object = response.outputs
-        who = response.backend_url or "the backend"
+        who = self._who(response.backend_url)
         if not isinstance(outputs, Mapping):
             raise ProtocolError(
                 f"the answer of {who} has a {type(outputs).__name__} for its outputs; expected a "

@@ -7,19 +7,20 @@ a time (see ``_loading``).
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from infer_backends._entry_points import (
     DISABLE,
+    Claim,
     disabled_names,
-    distribution,
     installed,
     is_disabled,
+    normal,
 )
 from infer_backends._errors import (
     InferError,
@@ -29,13 +30,11 @@ from infer_backends._errors import (
     UnknownScheme,
 )
 from infer_backends._hookspecs import API_VERSION, hookimpl
-from infer_backends._loading import LoadedPlugin, load_entry_point, load_plugin
+from infer_backends._loading import LoadedPlugin, load_claim, load_plugin
 from infer_backends._options import OpenOptions, Option
 from infer_backends._registration import Registration
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from infer_backends._backend import Backend
     from infer_backends._url import ModelURL
 
@@ -62,7 +61,8 @@ class PluginInfo:
         version: The distribution's version.
         module: What the entry point names.
         disabled: Whether ``INFER_BACKENDS_DISABLE`` names it.
-        conflict: Whether another distribution claims the same scheme.
+        conflict: Whether another distribution, or the same one, claims the same scheme, too.
+        folder: Where the distribution is installed; empty if that is no folder.
     """
 
     scheme: str
@@ -71,36 +71,36 @@ class PluginInfo:
     module: str
     disabled: bool = False
     conflict: bool = False
+    folder: str = ""
 
 
-def _installed() -> Iterable[EntryPoint]:
+def _installed() -> Iterable[Claim]:
     return installed(GROUP)
 
 
 class Registry:
     """The plugins of this process.
 
+    There is no lock: what is found, and what is loaded, is put in its place in one step, and of
+    two threads that do so at once both take what the first of them put there. A plugin whose
+    import hangs so holds up nobody who wants another.
+
     Args:
-        installed: Reads the entry points; called once, on first use.
+        installed: Reads the entry points; called on first use, and before a scheme is refused.
         environ: Where ``INFER_BACKENDS_DISABLE`` is looked up, at every use.
     """
 
     def __init__(
         self,
-        installed: Callable[[], Iterable[EntryPoint]] = _installed,
+        installed: Callable[[], Iterable[Claim]] = _installed,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._installed = installed
         self._environ = environ
-        self._entry_points: dict[str, list[EntryPoint]] | None = None
-        self._loaded: dict[tuple[str, str], LoadedPlugin] = {}
+        self._found: dict[str, list[Claim]] | None = None
+        self._loaded: dict[Claim, LoadedPlugin] = {}
         self._chosen: dict[tuple[str, frozenset[str]], LoadedPlugin] = {}
         self._registered: dict[str, LoadedPlugin] = {}
-        self.reset_in_child()
-
-    def reset_in_child(self) -> None:
-        """Forget who held the lock: that thread does not exist in a forked child."""
-        self._lock = threading.RLock()
 
     def plugins(self) -> list[PluginInfo]:
         """Every scheme of every installed plugin, sorted; imports none of them."""
@@ -111,15 +111,16 @@ class Registry:
             rows += [
                 PluginInfo(
                     scheme,
-                    distribution(claim),
-                    claim.dist.version if claim.dist is not None else "",
+                    claim.distribution,
+                    claim.version,
                     claim.value,
                     disabled=claim not in enabled,
                     conflict=claim in enabled and len(enabled) > 1,
+                    folder=claim.folder,
                 )
                 for claim in claims
             ]
-        return sorted(rows, key=lambda row: (row.scheme, row.distribution))
+        return sorted(rows, key=lambda row: (row.scheme, row.distribution, row.module))
 
     def find(self, scheme: str) -> LoadedPlugin:
         """The plugin that serves a scheme, loaded.
@@ -133,16 +134,27 @@ class Registry:
         if registered is not None:
             return registered
         disabled = disabled_names(self._environ)
-        # A distribution's name is in a file, which every look at it reads.
         chosen = self._chosen.get((scheme, disabled))
-        if chosen is not None:
-            return chosen
-        try:
-            chosen = self._choose(scheme, disabled)
-        except OSError as exc:
-            raise PluginError(f"the installed plugins cannot be read: {exc.strerror}") from exc
-        self._chosen[scheme, disabled] = chosen
+        if chosen is None:
+            before = self._found
+            try:
+                chosen = self._choose(scheme, disabled)
+            except PluginError as exc:
+                # What is installed may have changed since: a notebook installs what it lacks.
+                if before is None or self._read_again() == before:
+                    self._explain(exc, scheme)
+                    self._found = None
+                    raise
+                chosen = self._choose_again(scheme, disabled)
+            self._chosen[scheme, disabled] = chosen
         return chosen
+
+    def owner(self, scheme: str) -> str:
+        """Whose the installed plugin is that was found for a scheme; empty if none was."""
+        if scheme in self._registered:
+            return ""
+        found = self._chosen.get((scheme, disabled_names(self._environ)))
+        return "" if found is None else found.owner
 
     def _choose(self, scheme: str, disabled: frozenset[str]) -> LoadedPlugin:
         claims = self._claims().get(scheme, [])
@@ -150,17 +162,36 @@ class Registry:
         if not enabled:
             raise UnknownScheme(self._unknown(scheme, claims))
         if len(enabled) > 1:
-            owners = [distribution(claim) for claim in enabled]
-            raise PluginConflict(
-                f"the scheme {scheme!r} is claimed by {' and '.join(owners)}: uninstall one, or "
-                f"set {DISABLE}={owners[-1]} to use {owners[0]}"
-            )
+            raise PluginConflict(_conflict(scheme, enabled))
         return self._load(enabled[0])
+
+    def _choose_again(self, scheme: str, disabled: frozenset[str]) -> LoadedPlugin:
+        try:
+            return self._choose(scheme, disabled)
+        except PluginError as exc:
+            text = f"{exc}. What is installed was changed while this process runs: start it again"
+            exc.args = (text,)
+            self._found = None
+            raise
+
+    def _explain(self, exc: PluginError, scheme: str) -> None:
+        """Add to an error what is wrong with how the plugin is installed, if that may be why."""
+        from infer_backends._installation import damages
+
+        names = {claim.distribution for claim in self._claims().get(scheme, ())}
+        if isinstance(exc, PluginConflict) or (names and isinstance(exc, UnknownScheme)):
+            return
+        for damage in damages():
+            if not names or normal(damage.distribution) in names:
+                release = f"{damage.distribution} {damage.version}".rstrip()
+                exc.args = (f"{exc}. Besides, {release} is damaged: {damage.problem}",)
 
     def check(self, row: PluginInfo) -> InferError | None:
         """What keeps a row of :meth:`plugins` from being used here, or None. Imports its module."""
         try:
-            self.find(row.scheme).check(row.scheme)
+            plugin = self.find(row.scheme)
+            plugin.options(row.scheme)
+            plugin.check(row.scheme)
         except InferError as exc:
             return exc
         return None
@@ -184,34 +215,54 @@ class Registry:
         if self._registered.get(scheme) is plugin:
             del self._registered[scheme]
 
-    def _claims(self) -> dict[str, list[EntryPoint]]:
-        with self._lock:
-            if self._entry_points is None:
-                claims: dict[str, list[EntryPoint]] = {}
-                for entry_point in self._installed():
-                    same_scheme = claims.setdefault(entry_point.name.replace(".", "+"), [])
-                    if distribution(entry_point) not in map(distribution, same_scheme):
-                        same_scheme.append(entry_point)
-                self._entry_points = claims
-            return self._entry_points
+    def _claims(self) -> dict[str, list[Claim]]:
+        found = self._found
+        return self._read() if found is None else found
 
-    def _load(self, entry_point: EntryPoint) -> LoadedPlugin:
-        key = (distribution(entry_point), entry_point.value)
-        with self._lock:
-            if key not in self._loaded:
-                if not _SCHEME.match(entry_point.name.replace(".", "+")):
-                    raise PluginError(
-                        f"{distribution(entry_point)} has an entry point {entry_point.name!r}, "
-                        "which is no scheme: expected lower-case letters, digits, '.' and '-'"
-                    )
-                self._loaded[key] = load_entry_point(entry_point)
-            return self._loaded[key]
+    def _read_again(self) -> dict[str, list[Claim]]:
+        # Python looks at the time of a folder, which is too coarse for some changes.
+        importlib.invalidate_caches()
+        return self._read()
 
-    def _unknown(self, scheme: str, claims: Sequence[EntryPoint]) -> str:
+    def _read(self) -> dict[str, list[Claim]]:
+        try:
+            found = list(self._installed())
+        except OSError as exc:
+            raise PluginError(f"the installed plugins cannot be read: {exc.strerror}") from exc
+        except Exception as exc:
+            # A finder of somebody's, which Python asks for what is installed.
+            raise PluginError(
+                f"the installed plugins cannot be read: {type(exc).__name__}, raised by what "
+                "Python asks for installed distributions"
+            ) from exc
+        claims: dict[str, list[Claim]] = {}
+        for claim in sorted(found, key=lambda claim: (claim.distribution, claim.name, claim.value)):
+            same_scheme = claims.setdefault(claim.scheme, [])
+            if (claim.distribution, claim.value) not in {
+                (other.distribution, other.value) for other in same_scheme
+            }:
+                same_scheme.append(claim)
+        self._found = claims
+        return claims
+
+    def _load(self, claim: Claim) -> LoadedPlugin:
+        key = replace(claim, name="")
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            if not _SCHEME.match(claim.scheme):
+                raise PluginError(
+                    f"{claim.release} has an entry point {claim.name!r}, which is no scheme: "
+                    "expected two or more of lower-case letters, digits, '.' and '-', a letter "
+                    "first; report this to its author"
+                )
+            loaded = self._loaded.setdefault(key, load_claim(claim))
+        return loaded
+
+    def _unknown(self, scheme: str, claims: Sequence[Claim]) -> str:
         if claims:
-            owners = ", ".join(distribution(claim) for claim in claims)
+            owners = ", ".join(claim.release for claim in claims)
             return f"the scheme {scheme!r} of {owners} is disabled by {DISABLE}"
-        schemes = sorted({*self._claims(), *self._registered})
+        schemes = sorted(filter(_SCHEME.match, {*self._claims(), *self._registered}))
         installed = ", ".join(schemes) if schemes else "none"
         text = f"no installed plugin serves the scheme {scheme!r}; installed are: {installed}"
         if scheme in _KNOWN:
@@ -222,6 +273,22 @@ class Registry:
         if near:
             return f"{text}. Did you mean {near[0]!r}?"
         return f"{text}. A URL starts with its scheme, as in http://host:8000/model"
+
+
+def _conflict(scheme: str, claims: Sequence[Claim]) -> str:
+    if len({claim.distribution for claim in claims}) == 1:
+        written = " and ".join(f"{claim.name} = {claim.value}" for claim in claims)
+        return (
+            f"the scheme {scheme!r} is claimed twice by {claims[0].release}, as {written}: "
+            "install another version of it, or report this to its author"
+        )
+    owners = " and ".join(claim.release for claim in claims)
+    ways = "; or ".join(
+        f"set {DISABLE}={','.join(f'{o.distribution}:{scheme}' for o in claims if o is not claim)} "
+        f"to use {claim.title}"
+        for claim in claims
+    )
+    return f"the scheme {scheme!r} is claimed by {owners}: uninstall one; or {ways}"
 
 
 class _Opener:
@@ -245,8 +312,12 @@ class _Opener:
 
 
 REGISTRY = Registry()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=REGISTRY.reset_in_child)
+
+
+def serving(url: str) -> str:
+    """A URL as errors about who serves it name it: with the plugin, if one was found for it."""
+    owner = REGISTRY.owner(url.partition(":")[0])
+    return f"{url} ({owner})" if owner else url
 
 
 def register_backend(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -28,16 +29,30 @@ from infer_backends._deadline import Deadline
 from infer_backends._errors import InferError, ModelClosed, PluginError, UnsupportedOperation
 from infer_backends._headers import check_headers
 from infer_backends._inflight import InFlight
+from infer_backends._interruptions import from_outside
 from infer_backends._members import members_of, status_of
 from infer_backends._outputs import Outputs
+from infer_backends._registry import serving
 from infer_backends._remote_model import DEFAULT_TIMEOUT
 from infer_backends._request_options import RequestOptions
 from infer_backends._result import InferResult
 from infer_backends._samples import sample
 from infer_backends._status import ModelStatus
+from infer_backends._tensors import ModelMetadata
 from infer_backends._verification import Verification, verify
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def described(backend: Backend) -> str:
+    """Who answers for a model, for errors: URLs and plugins, or a class."""
+    if isinstance(backend, SupportsMembers):
+        return f"the backend of {', '.join(serving(member.url) for member in backend.members())}"
+    return f"the backend {type(backend).__module__}.{type(backend).__name__}"
+
+
+def _who_answered(backend: Backend, url: str) -> str:
+    return serving(url) if url else described(backend)
 
 
 class Semantics:
@@ -75,14 +90,26 @@ class Semantics:
         self, backend: Backend, *, timeout: float | None = None, coerce: Coerce = "lossless"
     ) -> None:
         self.backend = backend
-        self.metadata = backend.metadata
+        self.metadata = self._metadata()
         self.one_response = not self.metadata.decoupled
         self.binder = Binder(self.metadata, coerce)
-        self.outputs = Outputs(self.metadata)
+        self.outputs = Outputs(self.metadata, partial(_who_answered, backend))
         self.timeout = DEFAULT_TIMEOUT if timeout is None else positive_seconds(timeout)
         self.timeout_given = timeout is not None
         self.calls = InFlight()
         self._opened = monotonic()
+
+    def _metadata(self) -> ModelMetadata:
+        """What the model says of itself, asked for once."""
+        try:
+            return self.backend.metadata
+        except InferError:
+            raise
+        except Exception as exc:
+            raise PluginError(
+                f"the metadata of {described(self.backend)} raised {type(exc).__name__}; a backend "
+                "reads it when it is opened"
+            ) from exc
 
     def request_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> InferRequest:
         """The request of ``model(*args, **kwargs)``."""
@@ -169,8 +196,8 @@ class Semantics:
         """
         if not isinstance(response, InferResponse):
             raise PluginError(
-                f"{self._described()} returned {type(response).__name__}; a backend returns an "
-                "InferResponse"
+                f"{described(self.backend)} returned {type(response).__name__}; a backend returns "
+                "an InferResponse"
             )
         return response
 
@@ -187,19 +214,21 @@ class Semantics:
             request_id=request.request_id,
         )
 
-    def failure(self, exc: Exception) -> InferError:
+    def failure(self, exc: BaseException) -> BaseException:
         """What is raised to the caller when the backend raised ``exc``."""
         if isinstance(exc, InferError):
             if self.calls.closed and not isinstance(exc, ModelClosed):
                 return ModelClosed("the model was closed while this call was in flight")
             return exc
+        if isinstance(exc, GeneratorExit) or from_outside(exc):
+            return exc
         # Only the type: a careless message could hold the URL's password.
         return PluginError(
-            f"{self._described()} raised {type(exc).__name__}; a backend raises only the "
+            f"{described(self.backend)} raised {type(exc).__name__}; a backend raises only the "
             "library's errors"
         )
 
-    def fail(self, exc: Exception) -> NoReturn:
+    def fail(self, exc: BaseException) -> NoReturn:
         """Raise to the caller what is to be raised when the backend raised ``exc``."""
         failure = self.failure(exc)
         try:
@@ -209,12 +238,6 @@ class Semantics:
         finally:
             # An error holds its frames: those of the call hold its arrays.
             del failure, exc
-
-    def _described(self) -> str:
-        backend = self.backend
-        if isinstance(backend, SupportsMembers):
-            return f"the backend of {', '.join(member.url for member in backend.members())}"
-        return f"the backend {type(backend).__module__}.{type(backend).__name__}"
 
     def status(self) -> ModelStatus:
         """How every member does: its state, its calls, what it takes; printed, it is a table.

@@ -25,6 +25,7 @@ from infer_backends._cli._failures import (
 from infer_backends._cli._inputs import BadInput, Given, bind_inputs, read_input
 from infer_backends._cli._json import document
 from infer_backends._cli._models import input_option, urls_from_terminal
+from infer_backends._cli._strangers import strangers_aside
 from infer_backends._deadline import Deadline
 from infer_backends._errors import InferError
 from infer_backends._members import members_of
@@ -108,7 +109,7 @@ def check(
     tolerance = Tolerance.of(rtol, atol)
     try:
         given = [read_input(argument) for argument in arguments]
-        with ExitStack() as models:
+        with strangers_aside(), ExitStack() as models:
             parsed = [url for argument in urls for url in urls_from_terminal(argument)]
             checked = [found for url in parsed for found in _reach(url, timeout, models)]
             hint = _ask(checked, given, tolerance, timeout)

@@ -11,6 +11,7 @@ from infer_backends._cli._console import console, plain, table
 from infer_backends._cli._failures import traceback_option
 from infer_backends._cli._json import metadata_to_json
 from infer_backends._cli._models import open_from_terminal, timeout_option, url_argument
+from infer_backends._cli._strangers import strangers_aside
 from infer_backends._tensors import ModelMetadata, TensorSpec
 
 
@@ -21,7 +22,7 @@ from infer_backends._tensors import ModelMetadata, TensorSpec
 @traceback_option
 def inspect(url: str, as_json: bool, timeout: float | None) -> None:
     """Show the inputs and outputs of the model at URL."""
-    with open_from_terminal(url, timeout) as model:
+    with strangers_aside(), open_from_terminal(url, timeout) as model:
         metadata = model.metadata
     if as_json:
         click.echo(metadata_to_json(metadata), nl=False)

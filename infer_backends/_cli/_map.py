@@ -20,6 +20,7 @@ from infer_backends._cli._inputs import BadInput
 from infer_backends._cli._map_files import Folder, RowFiles, missing_rows, numbered
 from infer_backends._cli._map_inputs import SampleFiles, SampleRows, read_samples
 from infer_backends._cli._models import open_from_terminal, timeout_option, url_argument
+from infer_backends._cli._strangers import strangers_aside
 from infer_backends._errors import (
     InferError,
     ModelNotFound,
@@ -106,7 +107,7 @@ def map_(  # noqa: PLR0913 - the options of the command
                 else _OfRows(samples, folder, rows_per_file)
             )
             if work.todo:
-                with open_from_terminal(url, timeout) as model:
+                with strangers_aside(), open_from_terminal(url, timeout) as model:
                     samples.check(model.metadata)
                     shown = sys.stderr.isatty() if progress is None else progress
                     run = _Run(work, model, stop=options.pop("on_error") == "stop")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from infer_backends._cli._strangers import strangers_aside
 from infer_backends._model import Model
 from infer_backends._open import open_model, parse_urls
 from infer_backends._open_server import open_server, split_model
@@ -60,4 +61,5 @@ def server_from_terminal(url: str, timeout: float | None) -> tuple[Server, str |
     if len(urls) > 1:
         raise click.UsageError("this is about one server: give the URL of one")
     server, model, version = split_model(urls[0])
-    return open_server(server, timeout=timeout), model, version
+    with strangers_aside():
+        return open_server(server, timeout=timeout), model, version

@@ -17,6 +17,7 @@ from infer_backends._cli._models import (
     server_timeout_option,
     url_argument,
 )
+from infer_backends._cli._strangers import strangers_aside
 from infer_backends._errors import ModelNotFound
 from infer_backends._server import Server
 from infer_backends._server_answers import ModelState
@@ -39,7 +40,7 @@ def models(url: str, as_json: bool, timeout: float | None) -> None:
     Example: infer-backends models http://localhost:8000
     """
     server, model, version = server_from_terminal(url, timeout)
-    with server:
+    with strangers_aside(), server:
         states = _chosen(server.models(), model, version)
     if not states and model is not None:
         raise ModelNotFound(f"{server.url} has no model {model!r}{_of(version)}")
@@ -107,7 +108,7 @@ def load(url: str, config: str | None, files: tuple[str, ...], timeout: float | 
     contents = dict(_read_file(argument) for argument in files)
     text = None if config is None else _read_config(config)
     server, model = _server_and_model(url, timeout)
-    with server:
+    with strangers_aside(), server:
         server.load(model, config=text, files=contents)
     note(f"{server.url} has loaded {model!r}")
 
@@ -129,7 +130,7 @@ def unload(url: str, dependents: bool, timeout: float | None) -> None:
     Example: infer-backends unload http://localhost:8000/digits
     """
     server, model = _server_and_model(url, timeout)
-    with server:
+    with strangers_aside(), server:
         server.unload(model, unload_dependents=dependents)
     note(f"{server.url} has unloaded {model!r}")
 

@@ -23,6 +23,7 @@ from infer_backends._cli._models import (
     timeout_option,
     url_argument,
 )
+from infer_backends._cli._strangers import strangers_aside
 from infer_backends._result import InferResult
 from infer_backends._tensors import ModelMetadata
 
@@ -65,7 +66,7 @@ def run(
         given = [read_input(argument) for argument in arguments]
         wanted = None if names is None else [name.strip() for name in names.split(",")]
         _require_writable(output)
-        with open_from_terminal(url, timeout) as model:
+        with strangers_aside(), open_from_terminal(url, timeout) as model:
             _require_one_output(output, wanted, model.metadata)
             inputs = bind_inputs(given, model.metadata)
             result, seconds = _call(model.infer, inputs, outputs=wanted, timeout=timeout)

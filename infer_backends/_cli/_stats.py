@@ -17,6 +17,7 @@ from infer_backends._cli._models import (
     server_timeout_option,
     url_argument,
 )
+from infer_backends._cli._strangers import strangers_aside
 from infer_backends._server_answers import ModelStatistics
 from infer_backends._text_table import milliseconds
 
@@ -36,7 +37,7 @@ def stats(url: str, as_json: bool, timeout: float | None) -> None:
     Example: infer-backends stats http://localhost:8000/digits
     """
     server, model, version = server_from_terminal(url, timeout)
-    with server:
+    with strangers_aside(), server:
         found = server.statistics(model, version=version)
     if as_json:
         click.echo(document([asdict(entry) for entry in found]), nl=False)

@@ -17,6 +17,7 @@ from infer_backends._errors import (
     PluginError,
     Unavailable,
 )
+from infer_backends._registry import serving
 from infer_backends._resilience._opened import Opened, Openings
 from infer_backends._resilience._parity import differences
 from infer_backends._resilience._remembered import remembered
@@ -222,7 +223,8 @@ class Contact:
         except InferError as exc:
             return remembered(exc)
         except Exception as exc:  # noqa: BLE001 - the call that doubts has an outcome of its own
-            return PluginError(f"{self.url} raised {type(exc).__name__} when it was asked again")
+            who = serving(self.url)
+            return PluginError(f"{who} raised {type(exc).__name__} when it was asked again")
 
     def differing(self, metadata: ModelMetadata) -> list[str]:
         """In what ``metadata`` differs from what was agreed on."""
@@ -245,6 +247,13 @@ class Contact:
         self._closed = True
         try:
             self.openings.close()
+        except InferError:
+            raise
+        except Exception as exc:
+            raise PluginError(
+                f"{serving(self.url)} raised {type(exc).__name__} when it was closed; a backend "
+                "raises only the library's errors"
+            ) from exc
         finally:
             loading = self._loading
             if loading is not None:
@@ -284,8 +293,8 @@ class _Loading:
             self.error = remembered(exc)
         except BaseException as exc:  # noqa: BLE001 - told to whoever waits for it
             self.error = PluginError(
-                f"{self._url} raised {type(exc).__name__} when it was loaded; a plugin raises only "
-                "the library's errors"
+                f"{serving(self._url)} raised {type(exc).__name__} when it was loaded; a plugin "
+                "raises only the library's errors"
             )
         finally:
             self.done.set()

@@ -20,6 +20,7 @@ from infer_backends._errors import (
     Unavailable,
 )
 from infer_backends._owned import OwnedStream
+from infer_backends._registry import serving
 from infer_backends._resilience._breaker import Permit
 from infer_backends._resilience._opened import Opened
 from infer_backends._resilience._outage import is_outage
@@ -203,8 +204,8 @@ class Endpoint(Watched):
             self.breaker.abandoned(permit)
             # Only the type: a careless message could hold the URL's password.
             broken = PluginError(
-                f"{self.url} raised {type(exc).__name__}; a backend raises only the library's "
-                "errors"
+                f"{serving(self.url)} raised {type(exc).__name__}; a backend raises only the "
+                "library's errors"
             )
             self._last_error = copy(broken)
             return broken
@@ -251,7 +252,8 @@ class Endpoint(Watched):
     def _require_response(self, response: object) -> None:
         if not isinstance(response, InferResponse):
             raise PluginError(
-                f"{self.url} returned {type(response).__name__}; a backend returns an InferResponse"
+                f"{serving(self.url)} returned {type(response).__name__}; a backend returns an "
+                "InferResponse"
             )
 
     def _doubt(self, deadline: Deadline) -> None:

@@ -36,6 +36,12 @@ class Likeness:
         """
         if options is not None and options.top_k is not None:
             return True
+        try:
+            return self._fit(response)
+        except AttributeError:  # no arrays, or not by name
+            return False
+
+    def _fit(self, response: InferResponse) -> bool:
         outputs = response.outputs
         for name, dtype, rank, sizes in self._expected:
             array = outputs.get(name)

@@ -13,6 +13,7 @@ from infer_backends._deadline import Deadline
 from infer_backends._errors import InferError, MetadataMismatch, ModelClosed, PluginError
 from infer_backends._events import ProbeEvent, TransitionEvent
 from infer_backends._member_state import MemberState
+from infer_backends._registry import serving
 from infer_backends._resilience._breaker import Breaker, Transition
 from infer_backends._resilience._contact import Contact
 from infer_backends._resilience._latency import Latency
@@ -118,7 +119,9 @@ class Watched:
         except InferError as exc:
             error = remembered(exc)
         except Exception as exc:  # noqa: BLE001 - nobody is there to catch it
-            error = PluginError(f"{self.url} raised {type(exc).__name__} when it was probed")
+            error = PluginError(
+                f"{serving(self.url)} raised {type(exc).__name__} when it was probed"
+            )
             error.__cause__ = exc
             remembered(error)
         self._tell_of_probe(started, error)

@@ -42,7 +42,7 @@ def test_all_that_a_server_can_say_is_shown_and_nothing_of_it_moves_the_cursor(
         "[red]m\x1b[31m",
         ("1", "2"),
         "memory",
-        (TensorSpec("x\n\x9b1m", DataType.INT8, (), optional=True),),
+        (TensorSpec("x\n\x9b1m", DataType.INT8, (-1,), optional=True),),
         (TensorSpec("y\u202e", DataType.BYTES, (-1,), labels=("cat", "dog")),),
         max_batch_size=8,
         decoupled=True,

@@ -1,76 +1,47 @@
-"""``infer-backends plugins``: which schemes there are, and whether they work here."""
+"""``infer-backends plugins``: how what was found is shown. ``tests/plugins`` has what is found."""
 
 from __future__ import annotations
 
 import json
-from importlib.metadata import Distribution, EntryPoint
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from infer_backends._cli import _plugins
-from infer_backends._observer_plugins import ObserverPlugins
-from infer_backends._registry import Registry
-from infer_backends.plugin import MissingDependency, hookimpl
+from infer_backends._cli._examination import Found, Row
+from infer_backends._installation import Damage
 from tests.cli.conftest import Invoke
 
-
-class Plugin:
-    INFER_BACKENDS_API = 1
-
-    @hookimpl
-    def infer_backends_open(self) -> Any: ...
-
-
-class Lacking(Plugin):
-    @hookimpl
-    def infer_backends_check(self) -> None:
-        raise MissingDependency("needs the package x: pip install x")
-
-
-PLUGINS = SimpleNamespace(good=Plugin(), lacking=Lacking())
-
-
-class Installed(Distribution):
-    """A distribution that is installed nowhere."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def read_text(self, filename: str) -> str | None:
-        return f"Metadata-Version: 2.1\nName: {self._name}\nVersion: 1.2\n"
-
-    def locate_file(self, path: Any) -> Any:
-        return Path(path)
-
-
-def entry_point(scheme: str, value: str, distribution: str) -> EntryPoint:
-    point = EntryPoint(scheme, value, "infer_backends")
-    vars(point)["dist"] = Installed(distribution)
-    return point
+CONFLICT = "the scheme 'twice' is claimed by first 1.2 and second 1.2: uninstall one"
+TWICE = "/site has damaged-one in several versions, 1.2 and 1.3"
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
+def found(monkeypatch: pytest.MonkeyPatch) -> Found:
     """One plugin of every state."""
-    points = [
-        entry_point("good", f"{__name__}:PLUGINS.good", "good-one"),
-        entry_point("lacking", f"{__name__}:PLUGINS.lacking", "lacking-one"),
-        entry_point("broken", "no.such.module", "broken-one"),
-        entry_point("broken.too", "no.such.module", "broken-one"),
-        entry_point("off", f"{__name__}:PLUGINS.good", "off-one"),
-        entry_point("twice", f"{__name__}:PLUGINS.good", "first"),
-        entry_point("twice", f"{__name__}:PLUGINS.good", "second"),
+    rows = [
+        Row("broken", "broken-one", "1.2", "broken", "No module named 'no'"),
+        Row("broken+too", "broken-one", "1.2", "broken", "No module named 'no'"),
+        Row("good", "good-one", "1.2", api_version=1, import_seconds=0.0123, module="good_module"),
+        Row("lacking", "lacking-one", "1.2", "missing", "needs the package x: pip install x"),
+        Row(
+            "loud",
+            "loud-one",
+            "",
+            remarks=("prints when it is imported",),
+            module="loud_module",
+            folder="/site",
+        ),
+        Row("off", "off-one", "1.2", "disabled", "by INFER_BACKENDS_DISABLE"),
+        Row("twice", "first", "1.2", "conflict", CONFLICT),
+        Row("twice", "second", "1.2", "conflict", CONFLICT),
     ]
-    found = Registry(lambda: points, {"INFER_BACKENDS_DISABLE": "off-one"})
-    found.register("here", Plugin(), owner="this test")
-    monkeypatch.setattr(_plugins, "REGISTRY", found)
-    return found
+    damage = Damage("damaged-one", "1.2", "/site", TWICE)
+    result = Found(rows, [damage], ["typo"])
+    monkeypatch.setattr(_plugins, "examine", lambda: result)
+    return result
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("found")
 def test_every_scheme_is_listed_with_its_state(invoke: Invoke) -> None:
     result = invoke("plugins", "--json")
     assert result.exit_code == 0
@@ -80,41 +51,62 @@ def test_every_scheme_is_listed_with_its_state(invoke: Invoke) -> None:
         ("broken", "broken-one", "1.2", "broken"),
         ("broken+too", "broken-one", "1.2", "broken"),
         ("good", "good-one", "1.2", "ready"),
-        ("here", "", "", "ready"),
         ("lacking", "lacking-one", "1.2", "missing"),
+        ("loud", "loud-one", "", "ready"),
         ("off", "off-one", "1.2", "disabled"),
         ("twice", "first", "1.2", "conflict"),
         ("twice", "second", "1.2", "conflict"),
+        ("", "damaged-one", "1.2", "broken"),
     ]
-    reasons = {row["scheme"]: row["reason"] for row in rows}
-    assert "broken-one 1.2 is broken: No module named 'no'" in reasons["broken"]
-    assert reasons["lacking"] == "needs the package x: pip install x"
-    assert reasons["off"] == "by INFER_BACKENDS_DISABLE"
-    assert "first and second" in reasons["twice"]
-    assert reasons["good"] == ""
+    assert rows[2] == {
+        "scheme": "good",
+        "distribution": "good-one",
+        "version": "1.2",
+        "state": "ready",
+        "reason": "",
+        "observer": "",
+        "module": "good_module",
+        "folder": "",
+        "api_version": 1,
+        "import_seconds": 0.0123,
+        "remarks": [],
+    }
+    assert rows[4]["remarks"] == ["prints when it is imported"]
+    assert rows[-1]["reason"] == f"damaged-one 1.2 is damaged: {TWICE}"
+    assert "INFER_BACKENDS_DISABLE names 'typo', which is no plugin" in result.stderr
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("found")
 def test_the_table_gives_each_reason_once(invoke: Invoke) -> None:
     result = invoke("plugins")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert ["good", "good-one", "1.2", "ready"] in [line.split() for line in lines]
-    assert ["here", "(this", "program)", "-", "ready"] in [line.split() for line in lines]
+    assert ["loud", "loud-one", "-", "ready"] in [line.split() for line in lines]
     assert sum("claimed by" in line for line in lines) == 1
+    assert "broken, broken+too (broken): No module named 'no'" in lines
     assert "lacking (missing): needs the package x: pip install x" in lines
+    assert "loud (ready): loud-one prints when it is imported" in lines
+    assert f"damaged-one (broken): damaged-one 1.2 is damaged: {TWICE}" in lines
+
+
+@pytest.mark.usefixtures("found")
+def test_verbose_shows_where_each_comes_from(invoke: Invoke) -> None:
+    lines = invoke("plugins", "--verbose").stdout.splitlines()
+    assert "good (ready): good_module, contract 1, imported in 12 ms" in lines
+    assert "loud (ready): loud_module in /site" in lines
 
 
 def test_no_plugins_at_all_is_said(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_plugins, "REGISTRY", Registry(lambda: (), {}))
+    monkeypatch.setattr(_plugins, "examine", lambda: Found([], [], []))
     assert "pip install 'infer-backends[demo]'" in invoke("plugins").stdout
 
 
 def test_fakes_alone_are_no_plugin_that_runs_models(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    point = entry_point("fake", f"{__name__}:PLUGINS.good", "infer-backends")
-    monkeypatch.setattr(_plugins, "REGISTRY", Registry(lambda: [point], {}))
+    fake = Found([Row("fake", "infer-backends", "1.2")], [], [])
+    monkeypatch.setattr(_plugins, "examine", lambda: fake)
     shown = invoke("plugins").stdout
     assert ["fake", "infer-backends", "1.2", "ready"] in [
         line.split() for line in shown.splitlines()
@@ -124,47 +116,27 @@ def test_fakes_alone_are_no_plugin_that_runs_models(
 
 def test_the_plugins_of_the_project_are_ready(invoke: Invoke) -> None:
     rows = json.loads(invoke("plugins", "--json").stdout)
-    found = {row["scheme"]: row["state"] for row in rows}
-    assert found.items() >= dict.fromkeys(("fake", "grpc", "http", "onnx"), "ready").items()
+    found = {row["scheme"]: (row["state"], row["remarks"]) for row in rows}
+    ready: tuple[str, list[str]] = ("ready", [])
+    assert found.items() >= dict.fromkeys(("grpc", "http", "onnx"), ready).items()
 
 
-class Watching:
-    INFER_BACKENDS_API = 1
-
-    @hookimpl
-    def infer_backends_event(self) -> None: ...
-
-
-WATCHING = Watching()
-
-
-@pytest.fixture
-def observers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One observer of every state."""
-    points = [
-        entry_point("good", f"{__name__}:WATCHING", "good-one"),
-        entry_point("broken", f"{__name__}:PLUGINS.good", "broken-one"),
-        entry_point("off", "no.such.module", "off-one"),
+def test_observers_are_listed_in_a_table_of_their_own(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        Row("scheme", "good-one", "1.2"),
+        Row("", "good-one", "1.2", observer="watch"),
+        Row("", "bad-one", "1.2", "broken", "it hangs", observer="stare"),
     ]
-    found = ObserverPlugins(lambda: points, {"INFER_BACKENDS_DISABLE": "off-one"})
-    monkeypatch.setattr(_plugins, "INSTALLED", found)
-
-
-@pytest.mark.usefixtures("registry", "observers")
-def test_observers_are_listed_in_a_table_of_their_own(invoke: Invoke) -> None:
-    rows = [row for row in json.loads(invoke("plugins", "--json").stdout) if row["observer"]]
-    assert [(row["observer"], row["distribution"], row["state"]) for row in rows] == [
-        ("broken", "broken-one", "broken"),
-        ("good", "good-one", "ready"),
-        ("off", "off-one", "disabled"),
-    ]
-    assert {row["scheme"] for row in rows} == {""}
+    monkeypatch.setattr(_plugins, "examine", lambda: Found(rows, [], []))
     lines = [line.split() for line in invoke("plugins").stdout.splitlines()]
     heading = lines.index(["observer", "distribution", "version", "state"])
     assert lines.index(["scheme", "distribution", "version", "state"]) < heading
-    assert ["good", "good-one", "1.2", "ready"] in lines[heading:]
+    assert ["watch", "good-one", "1.2", "ready"] in lines[heading:]
+    assert ["stare", "(broken):", "it", "hangs"] in lines[heading:]
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("found")
 def test_where_nobody_observes_there_is_no_table_of_observers(invoke: Invoke) -> None:
     assert "observer" not in invoke("plugins").stdout

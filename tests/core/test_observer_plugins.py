@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator
-from importlib.metadata import distributions
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from infer_backends import _observers
-from infer_backends._observer_plugins import GROUP, ObserverPlugins
+from infer_backends._entry_points import installed
+from infer_backends._observer_plugins import GROUP, Observer, ObserverPlugins
 from infer_backends._observers import open_observers
 from infer_backends.plugin import Event
 from tests.core.conftest import Install
@@ -31,11 +33,7 @@ def infer_backends_event(event):
 
 
 def plugins(site: Path, **environ: str) -> ObserverPlugins:
-    def installed() -> Iterator[Any]:
-        for distribution in distributions(path=[str(site)]):
-            yield from distribution.entry_points.select(group=GROUP)
-
-    return ObserverPlugins(installed, environ)
+    return ObserverPlugins(lambda: installed(GROUP, [str(site)]), environ)
 
 
 def test_listing_imports_nothing(site: Path, install: Install) -> None:
@@ -102,7 +100,7 @@ def test_a_broken_observer_is_one_warning_and_stops_nobody(
     assert BROKEN[source] in record.message
     bad, good = found.plugins()
     assert BROKEN[source] in str(found.check(bad))
-    assert found.check(good) is None
+    assert isinstance(found.check(good), Observer)
 
 
 @pytest.mark.parametrize("name", ["good", "good-observer", "Good_Observer", "good-observer:good"])
@@ -125,6 +123,43 @@ def test_observers_that_cannot_be_read_stop_nobody(caplog: pytest.LogCaptureFixt
 def test_a_forked_child_can_look_observers_up(site: Path, install: Install) -> None:
     install("good-observer", ["good"], WORKING, group=GROUP)
     found = plugins(site)
-    found._lock.acquire()
+    (row,) = found.plugins()
+    # As left behind by a thread of the parent that is not there in the child.
+    assert found._begin(row.claim)._begun.acquire(blocking=False)
     found.reset_in_child()
     assert len(found.load()) == 1
+
+
+SLOW = (
+    """
+import time
+import slow_observer_gate
+
+slow_observer_gate.begun.set()
+assert slow_observer_gate.opened.wait(60)
+"""
+    + WORKING
+)
+
+
+def test_one_that_is_not_imported_in_time_is_reported_and_joins_later(
+    site: Path,
+    install: Install,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = SimpleNamespace(begun=threading.Event(), opened=threading.Event())
+    monkeypatch.setitem(sys.modules, "slow_observer_gate", gate)
+    install("slow-observer", ["slow"], SLOW, group=GROUP)
+    install("good-observer", ["good"], WORKING, group=GROUP)
+    found = ObserverPlugins(lambda: installed(GROUP, [str(site)]), {}, patience=1.0)
+    try:
+        assert len(found.load()) == 1
+        assert gate.begun.wait(60)
+        assert "slow-observer 1.0 is still being imported" in caplog.text
+        assert len(found.load()) == 1
+        assert caplog.text.count("still being imported") == 1
+    finally:
+        gate.opened.set()
+    found.check(found.plugins()[1])
+    assert len(found.load()) == 2

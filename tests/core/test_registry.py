@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from infer_backends import (
     open_model,
     register_backend,
 )
-from infer_backends._registry import REGISTRY, Registry
+from infer_backends._entry_points import installed
+from infer_backends._registry import GROUP, REGISTRY, Registry
 from infer_backends.plugin import OpenOptions, Option
 from tests.core.conftest import Install
 from tests.core.fakes import FakeBackend
@@ -38,11 +38,7 @@ def infer_backends_open(url):
 
 
 def registry(site: Path, **environ: str) -> Registry:
-    def installed() -> Iterator[Any]:
-        for distribution in distributions(path=[str(site)]):
-            yield from distribution.entry_points.select(group="infer_backends")
-
-    return Registry(installed, environ)
+    return Registry(lambda: installed(GROUP, [str(site)]), environ)
 
 
 def test_listing_imports_nothing(site: Path, install: Install) -> None:
@@ -68,11 +64,11 @@ def test_names_are_read_once(site: Path, install: Install) -> None:
     reads = []
     inner = registry(site)
 
-    def installed() -> Any:
+    def read() -> Any:
         reads.append(1)
         return inner._installed()
 
-    counted = Registry(installed, {})
+    counted = Registry(read, {})
     counted.plugins()
     counted.find("good")
     counted.plugins()
@@ -100,7 +96,7 @@ def test_two_distributions_that_claim_a_scheme_conflict_only_when_it_is_used(
     found = registry(site)
     found.find("mine")
     assert [row.conflict for row in found.plugins()] == [False, True, True]
-    with pytest.raises(PluginConflict, match=r"first-plugin and second-plugin|second-plugin and"):
+    with pytest.raises(PluginConflict, match=r"first-plugin 1\.0 and second-plugin 1\.0"):
         found.find("shared")
 
 
@@ -137,7 +133,7 @@ BROKEN = {
     "raise RuntimeError('half upgraded')": (PluginError, "failed to import: RuntimeError: half"),
     "raise SystemExit(3)": (PluginError, "failed to import: SystemExit"),
     "import no_such_package_anywhere": (MissingDependency, "needs the module 'no_such_package_any"),
-    "import bad_plugin.inner": (PluginError, "is broken: .*install it again"),
+    "import bad_plugin.inner": (PluginError, "is broken: .*install it again: pip install --force"),
     "syntax error": (PluginError, "failed to import: SyntaxError"),
     "x = 1": (PluginError, "needs a line INFER_BACKENDS_API = 1"),
     "INFER_BACKENDS_API = True": (PluginError, "needs a line INFER_BACKENDS_API = 1"),
@@ -167,7 +163,9 @@ def test_a_broken_plugin_breaks_only_its_own_scheme(
 
 def test_a_name_that_is_no_scheme_is_an_error_of_the_plugin(site: Path, install: Install) -> None:
     install("loud-plugin", ["LOUD"], WORKING)
-    with pytest.raises(PluginError, match="loud-plugin has an entry point 'LOUD', which is no sch"):
+    with pytest.raises(
+        PluginError, match="loud-plugin 1.0 has an entry point 'LOUD', which is no sch"
+    ):
         registry(site).find("LOUD")
 
 
@@ -303,14 +301,6 @@ def test_a_registered_scheme_has_to_be_one(scheme: str) -> None:
 def test_only_a_function_can_be_registered() -> None:
     with pytest.raises(PluginError, match="pass a function"):
         register_backend("memory", FakeBackend().metadata)  # type: ignore[arg-type]
-
-
-def test_a_forked_child_can_look_plugins_up(site: Path, install: Install) -> None:
-    install("good-plugin", ["good"], WORKING)
-    found = registry(site)
-    found._lock.acquire()
-    found.reset_in_child()
-    assert found.plugins()
 
 
 def test_a_scheme_in_use_is_found_again_without_reading_files(site: Path, install: Install) -> None:

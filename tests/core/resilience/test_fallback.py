@@ -383,6 +383,6 @@ def test_every_member_is_closed_though_one_of_them_fails(monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patch:
         patch.setattr(first.backend, "close", close)
-        with pytest.raises(KeyError):
+        with pytest.raises(PluginError, match="raised KeyError when it was closed"):
             fallback.close()
     assert second.backend.closed == 1

@@ -7,7 +7,13 @@ import pickle
 import pytest
 
 import infer_backends
-from infer_backends import AllBackendsFailed, DeadlineExceeded, MetadataMismatch, Unavailable
+from infer_backends import (
+    AllBackendsFailed,
+    DeadlineExceeded,
+    MetadataMismatch,
+    PluginError,
+    Unavailable,
+)
 from infer_backends._resilience._opening import _PATIENCE
 from infer_backends._resilience._policy import Policy
 from infer_backends.plugin import Backend, Deadline, ModelURL, OpenOptions
@@ -91,7 +97,7 @@ def test_all_are_closed_though_closing_one_of_them_fails() -> None:
 
     backends[0].close = close  # type: ignore[method-assign]  # what no plugin should do
     switches = [Switch(f"fake://{n}/m", backend) for n, backend in enumerate(backends)]
-    with pytest.raises((KeyError, MetadataMismatch)):
+    with pytest.raises((PluginError, MetadataMismatch)):
         opening(*switches)
     assert [backend.closed for backend in backends[1:]] == [1, 1]
 
