@@ -17,6 +17,7 @@ from infer_backends._errors import DeadlineExceeded, InferError, InvalidURL, Plu
 from infer_backends._model import Model
 from infer_backends._observers import Observers, open_observers
 from infer_backends._options import CORE_OPTIONS, MODEL_OPTIONS
+from infer_backends._registry import serving
 from infer_backends._remote_model import DEFAULT_TIMEOUT
 from infer_backends._replica_urls import replica_urls
 from infer_backends._resilience._policy import FAREWELL, Policy
@@ -109,7 +110,8 @@ async def open_async_model(
     opening = await in_own_thread(lambda: _Opening(urls, headers, version, options, in_loops=True))
     handover = _Handover(opening.backend)
     try:
-        await _within(opening.timeout, in_own_thread(handover.open))
+        who = " ".join(serving(parsed.location) for parsed in opening.urls)
+        await _within(opening.timeout, in_own_thread(handover.open), who)
         backend = handover.take()
     except BaseException:
         handover.give_up()
@@ -117,7 +119,7 @@ async def open_async_model(
     return AsyncModel(backend, timeout=opening.timeout, coerce=opening.coerce)
 
 
-async def _within(timeout: float | None, opening: Coroutine[Any, Any, None]) -> None:
+async def _within(timeout: float | None, opening: Coroutine[Any, Any, None], who: str) -> None:
     """Wait for a model to be opened, and not longer than the caller said, whatever a hook does."""
     import asyncio
 
@@ -133,7 +135,7 @@ async def _within(timeout: float | None, opening: Coroutine[Any, Any, None]) -> 
         # An error holds its frames, and this one would hold the error.
         del task
     raise DeadlineExceeded(
-        "the deadline passed while the model was opened, by a plugin that did not mind it; give a "
+        f"the deadline passed while {who} was opened, by a plugin that did not mind it; give a "
         "larger timeout"
     )
 

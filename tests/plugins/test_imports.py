@@ -197,6 +197,28 @@ def test_an_event_loop_goes_on_while_one_hangs(
     assert ran.stdout.splitlines() == [ANSWER, "cancelled"], ran.stderr
 
 
+IMPATIENT = """
+import asyncio
+import infer_backends as ib
+
+async def main():
+    try:
+        await ib.open_async_model("bad://h/m", timeout=0.5)
+    except ib.DeadlineExceeded as exc:
+        print(exc)
+
+asyncio.run(main())
+"""
+
+
+def test_an_event_loop_does_not_wait_longer_than_was_said(site: Path, install: Install) -> None:
+    source = WORKING.replace("return Doubling(url)", "time.sleep(600)")
+    install("bad-plugin", ["bad"], f"import time\n{source}")
+    ran = run(site, IMPATIENT)
+    assert "the deadline passed while bad://h/m (the plugin 'bad' of bad-plugin 1.0" in ran.stdout
+    assert "by a plugin that did not mind it" in ran.stdout
+
+
 def test_threads_that_come_at_once_get_the_same_plugin(site: Path, install: Install) -> None:
     install("good-plugin", ["good"], WORKING)
     found = registry(site)
