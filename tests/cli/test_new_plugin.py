@@ -12,10 +12,10 @@ import pytest
 
 from infer_backends._cli import _new_plugin
 from infer_backends._cli._new_plugin._names import BadName, make_names, parse_author
+from infer_backends._entry_points import Claim
 from infer_backends._registry import Registry
 from infer_backends._version import __version__
 from tests.cli.conftest import Invoke
-from tests.cli.test_plugins import entry_point
 
 
 @pytest.fixture(autouse=True)
@@ -239,7 +239,7 @@ def test_what_is_asked_for_wrongly_is_one_line_and_writes_nothing(
 def test_a_scheme_of_an_installed_plugin_is_taken(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    points = [entry_point("good", "no.such:plugin", "Good.One")]
+    points = [Claim("good", "no.such:plugin", "Good.One")]
     monkeypatch.setattr(_new_plugin, "REGISTRY", Registry(lambda: points, {}))
     result = invoke("new-plugin", "good")
     assert result.exit_code == 2

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib.metadata import distributions
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from infer_backends import Model, ModelURL, PluginError, _loading
-from infer_backends._registry import Registry
+from infer_backends import Model, ModelURL, PluginError, _hooks
+from infer_backends._entry_points import installed
+from infer_backends._registry import GROUP, Registry
 from infer_backends.plugin import InferResponse, OpenOptions, ServerBackend, Unavailable
 from tests.core.conftest import Install
 from tests.core.fakes import FakeBackend
@@ -45,11 +44,7 @@ def infer_backends_check():
 
 
 def registry(site: Path) -> Registry:
-    def installed() -> Iterator[object]:
-        for distribution in distributions(path=[str(site)]):
-            yield from distribution.entry_points.select(group="infer_backends")
-
-    return Registry(installed, {})  # type: ignore[arg-type]  # entry points of every Python
+    return Registry(lambda: installed(GROUP, [str(site)]), {})
 
 
 @pytest.mark.parametrize("arguments", ["", "url", "options", "url, options", "options, url"])
@@ -76,7 +71,7 @@ def test_plugins_of_this_version_of_the_contract_and_of_the_one_before_are_loade
     version: int,
     update: str | None,
 ) -> None:
-    monkeypatch.setattr(_loading, "API_VERSION", 3)
+    monkeypatch.setattr(_hooks, "API_VERSION", 3)
     install("a-plugin", ["ab"], MINIMAL.format(version=version, arguments="url"))
     if update is None:
         registry(site).find("ab").open(ModelURL.parse("ab:m"), OpenOptions()).close()
