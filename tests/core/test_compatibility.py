@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
 import numpy as np
 import pytest
 
-from infer_backends import Model, ModelURL, PluginError, _hooks
-from infer_backends._entry_points import installed
-from infer_backends._registry import GROUP, Registry
+from infer_backends import Model, ModelURL, PluginError
+from infer_backends._registry import Registry
 from infer_backends.plugin import InferResponse, OpenOptions, ServerBackend, Unavailable
 from tests.core.conftest import Install
 from tests.core.fakes import FakeBackend
@@ -43,16 +42,10 @@ def infer_backends_check():
 """
 
 
-def registry(site: Path) -> Registry:
-    return Registry(lambda: installed(GROUP, [str(site)]), {})
-
-
 @pytest.mark.parametrize("arguments", ["", "url", "options", "url, options", "options, url"])
-def test_hooks_may_leave_out_any_of_their_arguments(
-    site: Path, install: Install, arguments: str
-) -> None:
+def test_hooks_may_leave_out_any_of_their_arguments(install: Install, arguments: str) -> None:
     install("small-plugin", ["small"], MINIMAL.format(version=1, arguments=arguments))
-    plugin = registry(site).find("small")
+    plugin = Registry(environ={}).find("small")
     url, options = ModelURL.parse("small:m"), OpenOptions()
     plugin.check("small")
     assert [option.name for option in plugin.options("small")] == ["depth"]
@@ -65,19 +58,20 @@ def test_hooks_may_leave_out_any_of_their_arguments(
     [(1, "the plugin"), (2, None), (3, None), (4, "infer-backends")],
 )
 def test_plugins_of_this_version_of_the_contract_and_of_the_one_before_are_loaded(
-    site: Path,
     install: Install,
     monkeypatch: pytest.MonkeyPatch,
     version: int,
     update: str | None,
 ) -> None:
-    monkeypatch.setattr(_hooks, "API_VERSION", 3)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("infer_backends.") and "API_VERSION" in vars(module):
+            monkeypatch.setattr(module, "API_VERSION", 3)
     install("a-plugin", ["ab"], MINIMAL.format(version=version, arguments="url"))
     if update is None:
-        registry(site).find("ab").open(ModelURL.parse("ab:m"), OpenOptions()).close()
+        Registry(environ={}).find("ab").open(ModelURL.parse("ab:m"), OpenOptions()).close()
         return
     with pytest.raises(PluginError) as caught:
-        registry(site).find("ab")
+        Registry(environ={}).find("ab")
     assert "a-plugin 1.0" in str(caught.value)
     assert f"written for version {version}" in str(caught.value)
     assert f"this is version 3: update {update}" in str(caught.value)
