@@ -116,9 +116,12 @@ def test_fakes_alone_are_no_plugin_that_runs_models(
 
 def test_the_plugins_of_the_project_are_ready(invoke: Invoke) -> None:
     rows = json.loads(invoke("plugins", "--json").stdout)
-    found = {row["scheme"]: (row["state"], row["remarks"]) for row in rows}
-    ready: tuple[str, list[str]] = ("ready", [])
-    assert found.items() >= dict.fromkeys(("grpc", "http", "onnx"), ready).items()
+    found = {row["scheme"]: row["state"] for row in rows}
+    assert found.items() >= dict.fromkeys(("fake", "grpc", "http", "onnx"), "ready").items()
+    # A machine that is busy may take long for any of them.
+    assert {
+        text for row in rows for text in row["remarks"] if not text.startswith("takes")
+    } == set()
 
 
 def test_observers_are_listed_in_a_table_of_their_own(

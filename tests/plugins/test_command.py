@@ -68,15 +68,16 @@ def test_what_is_known_of_a_plugin_is_in_the_list(site: Path, install: Install, 
     assert (bad["state"], bad["api_version"], bad["module"]) == ("ready", 1, "bad_plugin")
     assert bad["folder"] == str(site)
     assert bad["import_seconds"] > 1
-    assert bad["remarks"][0].startswith("takes 1.")
+    assert bad["remarks"][0].endswith(" s to be imported")
     assert bad["remarks"][1:] == [
         "prints when it is imported",
         "changes the current folder when it is imported",
         "configures logging when it is imported",
     ]
-    assert fine["remarks"] == []
+    # A machine that is busy may take long for any of them.
+    assert [text for text in fine["remarks"] if not text.startswith("takes ")] == []
     shown = command(site, "plugins", "--verbose").stdout
-    assert f"bad (ready): bad-plugin {bad['remarks'][0]}" in shown
+    assert f"bad (ready): bad-plugin {bad['remarks'][1]}" in shown
     assert f"good (ready): good_plugin in {site}, contract 1, imported in " in shown
 
 
