@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -30,6 +29,8 @@ from infer_backends.testing._waist import PATIENCE
 from infer_backends.testing._wrong_inputs import wrong_inputs
 
 _T = TypeVar("_T")
+#: How often a loop has to have its turn during a call of half a second; it may have fifty.
+_TURNS = 5
 
 
 class LoopContract(Subject):
@@ -156,20 +157,19 @@ class LoopContract(Subject):
             return
         url = reference_url("slow")
         with open_model(url) as model:
-            rounds = rounds_of(model, 1.0)
+            rounds = rounds_of(model, 0.5)
 
-        async def call() -> float:
+        async def call() -> int:
             async with await open_async_model(url) as model:
                 answer = asyncio.ensure_future(model.infer({"rounds": [rounds]}))
-                longest, before = 0.0, time.monotonic()
+                turns = 0
                 while not answer.done():
                     await asyncio.sleep(0.01)
-                    longest = max(longest, (now := time.monotonic()) - before)
-                    before = now
+                    turns += 1
                 await answer
-                return longest
+                return turns
 
-        assert run_in_loop(call()) < 0.5, "the loop stood still for most of a call of a second"
+        assert run_in_loop(call()) >= _TURNS, "the loop stood still for the most of a long call"
 
     @keeps("loops-closed")
     def test_a_closed_model_stays_closed_in_event_loops(self, reference_url: URLs) -> None:

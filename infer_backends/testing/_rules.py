@@ -55,6 +55,6 @@ def rule_of(test: object) -> Rule | None:
     return _BOUND.get(test) if callable(test) else None
 
 
-def tests_of(rule: Rule) -> list[str]:
+def names_of_tests(rule: Rule) -> list[str]:
     """The names of the tests of a rule, among the modules of tests that were imported."""
     return [test.__name__ for test, bound in _BOUND.items() if bound is rule]
