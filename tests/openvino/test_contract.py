@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -24,6 +24,12 @@ class OpenVINOContract(BackendContract):
         DataType.UINT32: (2**32 - 1,),
     }
     survives_fork: ClassVar[bool] = False
+    option_values: ClassVar[Mapping[str, Any]] = {
+        "threads": 1,
+        "hint": "throughput",
+        "precision": "fp32",
+        "device": "AUTO",
+    }
 
 
 class TestONNXFiles(OpenVINOContract):

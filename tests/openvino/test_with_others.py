@@ -46,9 +46,8 @@ def test_a_server_and_openvino_are_one_model_and_openvino_answers_when_the_serve
         second = model.infer({"image": IMAGES}, timeout=20)
         assert second.backend_url == f"openvino:{digits_ir}"
         assert len(second.attempts) == 1
-        np.testing.assert_allclose(
-            first["probabilities"], second["probabilities"], rtol=0, atol=1e-6
-        )
+        one, other = (result["probabilities"].astype(np.float64) for result in (first, second))
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("first", ["onnx", "openvino"])
