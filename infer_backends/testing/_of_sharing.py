@@ -67,7 +67,7 @@ class SharingContract(Subject):
         with open_model(url) as model:
             try:
                 sent = pickle.dumps((_registered(ModelURL.parse(url).scheme), model, inputs))
-            except (AttributeError, pickle.PicklingError) as exc:
+            except (AttributeError, TypeError, pickle.PicklingError) as exc:
                 pytest.skip(f"only this process knows the scheme, and what opens it: {exc}")
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM],

@@ -38,7 +38,7 @@ class OutputsBackwards(SaneBackend):
 
 class MetadataAnew(SaneBackend):
     @property
-    def metadata(self) -> ModelMetadata:  # type: ignore[override]  # that is the fault
+    def metadata(self) -> ModelMetadata:
         return replace(self._metadata)
 
     @metadata.setter
@@ -75,8 +75,10 @@ class DescribedOtherwise(SaneBackend):
 
 class NoMinusZero(SaneBackend):
     def finish(self, spec: TensorSpec, array: Array) -> Array:
-        finished: Any = super().finish(spec, array)
-        return finished + finished.dtype.type(0) if finished.dtype.kind == "f" else finished
+        finished = super().finish(spec, array)
+        if finished.dtype.kind == "f":
+            np.add(finished, finished.dtype.type(0), out=finished)
+        return finished
 
 
 class FlatWhereEmpty(SaneBackend):
@@ -185,7 +187,8 @@ class TextForBytes(SaneBackend):
     def finish(self, spec: TensorSpec, array: Array) -> Array:
         finished = super().finish(spec, array)
         if spec.dtype is DataType.BYTES:
-            finished[...] = np.array([x.decode() for x in finished.ravel()]).reshape(finished.shape)
+            texts = [element.decode() for element in finished.ravel().tolist()]
+            finished[...] = np.array(texts).reshape(finished.shape)
         return finished
 
 

@@ -36,8 +36,9 @@ from tests.contract.mutants.sane import AWAY, OPTIONS, Opener, Outputs, SaneBack
 
 class ReadsTheURL(Opener):
     def __call__(self, url: ModelURL, options: OpenOptions) -> Backend:
-        backend: Any = super().__call__(url, options)
-        backend.gain = np.float32(dict(url.options).get("gain", 1))
+        backend = super().__call__(url, options)
+        assert isinstance(backend, SaneBackend)
+        backend.gain = np.float32(dict(url.options).get("gain", "1"))
         return backend
 
 

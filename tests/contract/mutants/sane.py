@@ -83,13 +83,11 @@ class SaneBackend:
 
     def declare(self) -> ModelMetadata:
         if self.name in _FURTHER:
-            inputs, outputs = ((spec,) for spec in _FURTHER[self.name])
-        else:
-            reference = REFERENCE_MODELS[self.name]
-            inputs, outputs = reference.inputs, reference.outputs
-        return ModelMetadata(
-            self.name, (), "python", inputs, outputs, decoupled=self.name == "counting"
-        )
+            given, made = _FURTHER[self.name]
+            decoupled = self.name == "counting"
+            return ModelMetadata(self.name, (), "python", (given,), (made,), decoupled=decoupled)
+        reference = REFERENCE_MODELS[self.name]
+        return ModelMetadata(self.name, (), "python", reference.inputs, reference.outputs)
 
     # --- one call ---------------------------------------------------------------------------
 
