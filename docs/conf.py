@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_click",
+    "contract_rules",
     "options_table",
 ]
 # What the benchmark writes is a part of its page, not a page.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +110,9 @@ def test_every_rule_has_a_mutant() -> None:
 def test_every_rule_has_a_test_and_every_test_a_rule() -> None:
     assert [name for name, test in TESTS.items() if rule_of(test) is None] == []
     assert {rule.name for test in TESTS.values() if (rule := rule_of(test))} == set(RULES)
+
+
+def test_the_documentation_has_every_group_of_rules() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/contract.md").read_text()
+    shown = re.findall(r"^## (.+)\n(?:(?!^#).*\n)*?```\{contract-rules\} \1\n", page, re.MULTILINE)
+    assert shown == list(dict.fromkeys(rule.group for rule in RULES.values()))
