@@ -108,10 +108,11 @@ def test_outputs_come_in_the_order_asked_for_and_no_others(open_backend: OpenBac
     assert backend.infer(request(inputs, ())).outputs == {}
 
 
-def test_the_answer_names_the_file(save: Save) -> None:
-    path = save(models.identity())
-    with ib.open_model(path) as model:
-        assert model.infer({"x": FLOATS}).backend_url == f"onnx:{path}"
+@pytest.mark.parametrize("options", ["", "?threads=1", "?device=cpu&threads=1"])
+def test_the_answer_names_the_url_with_its_options(save: Save, options: str) -> None:
+    url = f"onnx:{save(models.identity())}{options}"
+    with ib.open_model(url) as model:
+        assert model.infer({"x": FLOATS}).backend_url == url
 
 
 def test_a_reduction_to_a_scalar_is_an_array_without_dimensions(open_backend: OpenBackend) -> None:

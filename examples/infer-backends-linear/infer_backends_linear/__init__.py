@@ -45,7 +45,7 @@ class LinearBackend:
     """One open model: ``y = x @ weights + bias``."""
 
     def __init__(self, url: ModelURL, bias: float) -> None:
-        self._url = url.location
+        self._url = str(url)
         self._weights = read_weights(url)
         self._bias = np.float32(bias)
         rows, columns = self._weights.shape

@@ -45,7 +45,7 @@ def open_backend(url: ModelURL, options: OpenOptions) -> OnnxBackend:
     spec = SessionSpec.from_options(url, options)
     runtime = import_runtime()
     options.deadline.require("loading the model")
-    return OnnxBackend(runtime, spec)
+    return OnnxBackend(runtime, spec, str(url))
 
 
 class OnnxBackend:
@@ -55,9 +55,10 @@ class OnnxBackend:
     first call.
     """
 
-    def __init__(self, runtime: ModuleType, spec: SessionSpec) -> None:
+    def __init__(self, runtime: ModuleType, spec: SessionSpec, url: str) -> None:
         self._runtime = runtime
         self._spec = spec
+        self._url = url
         self._closed = False
         self._state = spec.require_file()
         self._session: Any = make_session(runtime, spec)
@@ -141,7 +142,7 @@ class OnnxBackend:
             outputs = dict(zip(names, arrays, strict=False))
         if self._text_outputs:
             outputs |= self._texts_as_bytes(outputs)
-        return InferResponse(outputs, self._version, _NOTHING, self._spec.location)
+        return InferResponse(outputs, self._version, _NOTHING, self._url)
 
     def _texts(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return {name: decode(name, inputs[name]) for name in self._text_inputs if name in inputs}
