@@ -48,16 +48,13 @@ def inputs_of(name: str) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.ge
     reference = REFERENCE_MODELS[name]
     if name.startswith("identity_"):
         return {"x": values(reference.inputs[0].dtype)}
-    sizes = {"reshaped": 6, "slow": 1}
-    return {
-        spec.name: np.arange(
-            np.prod(shape := [sizes.get(name, 2) if n == -1 else n for n in spec.shape], dtype=int)
-        )
-        .astype(spec.dtype.numpy_dtype)
-        .reshape(shape)
-        + (3 if name == "slow" else 0)
-        for spec in reference.inputs
-    }
+    size = 6 if name == "reshaped" else 2
+    arrays = {}
+    for spec in reference.inputs:
+        shape = [size if dimension == -1 else dimension for dimension in spec.shape]
+        numbers = np.arange(3, 3 + np.prod(shape, dtype=int))
+        arrays[spec.name] = numbers.astype(spec.dtype.numpy_dtype).reshape(shape)
+    return arrays
 
 
 @pytest.mark.parametrize("name", NAMES)
