@@ -12,6 +12,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from infer_backends import DataType
+from infer_backends.plugin import Array
 from infer_backends.testing import REFERENCE_MODELS
 from infer_backends.testing._reference import _FOLDER
 from infer_backends.testing._values import assert_same, values
@@ -44,12 +45,12 @@ def test_there_is_a_file_for_every_model_and_no_other() -> None:
     assert sum(path.stat().st_size for path in _FOLDER.iterdir()) < 10_000
 
 
-def inputs_of(name: str) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+def inputs_of(name: str) -> dict[str, Array]:
     reference = REFERENCE_MODELS[name]
     if name.startswith("identity_"):
         return {"x": values(reference.inputs[0].dtype)}
     size = 6 if name == "reshaped" else 2
-    arrays = {}
+    arrays: dict[str, Array] = {}
     for spec in reference.inputs:
         shape = [size if dimension == -1 else dimension for dimension in spec.shape]
         numbers = np.arange(3, 3 + np.prod(shape, dtype=int))
