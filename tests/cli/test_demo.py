@@ -98,7 +98,8 @@ def test_a_missing_local_runtime_is_said_before_anything_else(
     monkeypatch.setenv("INFER_BACKENDS_DISABLE", "onnx")
     result = invoke("demo")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "the scheme 'onnx' of infer-backends-onnxruntime is disabled" in result.stderr
+    assert "the scheme 'onnx' of infer-backends-onnxruntime" in result.stderr
+    assert "is disabled by INFER_BACKENDS_DISABLE" in result.stderr
 
 
 def test_without_a_protocol_the_local_part_runs(
@@ -107,7 +108,8 @@ def test_without_a_protocol_the_local_part_runs(
     monkeypatch.setenv("INFER_BACKENDS_DISABLE", "grpc")
     result = invoke("demo")
     assert result.exit_code == 0, result.output
-    assert "the scheme 'grpc' of infer-backends-triton is disabled" in result.stdout
+    assert "the scheme 'grpc' of infer-backends-triton" in result.stdout
+    assert "is disabled by INFER_BACKENDS_DISABLE" in result.stdout
     assert "531 of 540" in result.stdout
 
 

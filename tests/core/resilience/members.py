@@ -21,6 +21,9 @@ OTHER = metadata([TensorSpec("x", DataType.INT32, (-1, 3))])
 #: What the same model says of itself when it is served with a fixed batch.
 FIXED = metadata([TensorSpec("x", DataType.FP32, (2, 3))], [TensorSpec("y", DataType.FP32, (2, 3))])
 
+#: How errors name the plugin of the members' scheme, if it was loaded in this process; a pattern.
+BY_FAKE = r"(?: \(the plugin 'fake' of infer-backends [^)]+\))?"
+
 #: So long that no prober comes to probe by itself, in seconds.
 NEVER = 1e6
 

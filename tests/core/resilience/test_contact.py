@@ -19,6 +19,7 @@ from infer_backends import (
 from infer_backends.plugin import Deadline
 from tests.core.fakes import FakeBackend, ManualClock, request
 from tests.core.resilience.members import (
+    BY_FAKE,
     FIXED,
     OTHER,
     Described,
@@ -103,7 +104,9 @@ def test_after_a_load_that_failed_the_next_call_loads_again() -> None:
 def test_a_plugin_that_raises_what_it_should_not_while_loading_is_named_without_its_text() -> None:
     switch = Switch("fake://h/m", lazy=True)
     switch.down = KeyError("secret")
-    with pytest.raises(PluginError, match="fake://h/m raised KeyError when it was loaded") as err:
+    with pytest.raises(
+        PluginError, match=f"fake://h/m{BY_FAKE} raised KeyError when it was loaded"
+    ) as err:
         switch.contact().load(soon())
     assert "secret" not in str(err.value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import threading
 
 import numpy as np
@@ -27,6 +28,7 @@ from infer_backends._resilience._policy import Policy
 from infer_backends.plugin import Array, Deadline, InferRequest
 from tests.core.fakes import ManualClock, double, request
 from tests.core.resilience.members import (
+    BY_FAKE,
     FIXED,
     NEVER,
     OTHER,
@@ -285,7 +287,9 @@ def test_a_plugin_that_raises_what_it_should_not_when_it_is_probed_is_probed_aga
     doubted.backend.now = KeyError("secret")
     doubted.recover()
     status = doubted.both.endpoints[0].status()
-    assert str(status.last_error) == "fake://first/m raised KeyError when it was probed"
+    assert re.fullmatch(
+        f"fake://first/m{BY_FAKE} raised KeyError when it was probed", str(status.last_error)
+    )
     assert status.probes == 1
     doubted.backend.now = doubted.backend.metadata
     doubted.recover()

@@ -27,7 +27,7 @@ from infer_backends._member_state import MemberState
 from infer_backends._resilience._policy import Policy
 from infer_backends.plugin import Array, Deadline, InferRequest
 from tests.core.fakes import FakeBackend, ManualClock, double, request
-from tests.core.resilience.members import OTHER, Switch, opened, opening, pair, threads
+from tests.core.resilience.members import BY_FAKE, OTHER, Switch, opened, opening, pair, threads
 
 
 def test_the_first_member_answers_while_it_can() -> None:
@@ -96,7 +96,9 @@ def test_a_foreign_exception_is_not_swallowed_and_its_member_named_without_its_t
     first, second = pair()
     fallback = opened(first, second)
     first.backend.error = KeyError("secret")
-    with pytest.raises(PluginError, match="^fake://first/m raised KeyError; a backend") as caught:
+    with pytest.raises(
+        PluginError, match=f"^fake://first/m{BY_FAKE} raised KeyError; a backend"
+    ) as caught:
         fallback.infer(request())
     assert isinstance(caught.value.__cause__, KeyError)
     assert second.backend.requests == []
@@ -111,7 +113,9 @@ def test_what_is_no_response_is_the_plugins_fault() -> None:
             return {"y": request.inputs["x"]}
 
     fallback = opened(Switch("fake://first/m", Wrong()), Switch("fake://second/m"))
-    with pytest.raises(PluginError, match="^fake://first/m returned dict; a backend returns an"):
+    with pytest.raises(
+        PluginError, match=f"^fake://first/m{BY_FAKE} returned dict; a backend returns an"
+    ):
         fallback.infer(request())
 
 
