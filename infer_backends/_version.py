@@ -1,3 +1,3 @@
-"""The one place where the version of all three distributions is written."""
+"""The one place where the version of all distributions is written."""
 
 __version__ = "0.1.0"
