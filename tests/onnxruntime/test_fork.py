@@ -8,13 +8,16 @@ import sys
 
 import pytest
 
+from tests.forked_child import CHILD
 from tests.onnxruntime import models
 from tests.onnxruntime.conftest import Save
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
-_PRELUDE = """
-import os, sys, threading, time, warnings
+_PRELUDE = (
+    CHILD
+    + """
+import threading, warnings
 import numpy as np
 import infer_backends as ib
 
@@ -24,32 +27,13 @@ x = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32)
 model = ib.open_model(path, threads=4)
 expected = model(x)
 
-def child(work, leave=os._exit):
-    sys.stdout.flush()  # or the child prints it again when it leaves
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException as exc:
-            print(type(exc).__name__, exc, flush=True)
-            os._exit(1)
-        leave(0)
-    end = time.monotonic() + 40
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    return "hung"
-
 def same(timeout=None):
     result = model.infer({"x": x}, timeout=timeout)["y"]
     np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 same(60)  # imports what calls import: a module half imported by another thread stays so in a child
 """
+)
 
 
 def run(save: Save, code: str) -> str:

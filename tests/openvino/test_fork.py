@@ -9,11 +9,14 @@ import sys
 import pytest
 
 from infer_backends.testing import REFERENCE_MODELS
+from tests.forked_child import CHILD
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
-_PRELUDE = """
-import os, sys, threading, time, warnings
+_PRELUDE = (
+    CHILD
+    + """
+import threading, warnings
 import numpy as np
 import infer_backends as ib
 
@@ -31,27 +34,8 @@ def refused(work):
         assert "spawn" in str(error)
         return
     raise AssertionError("it was not refused")
-
-def child(work, leave=os._exit):
-    sys.stdout.flush()  # or the child prints it again when it leaves
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException as exc:
-            print(type(exc).__name__, exc, flush=True)
-            os._exit(1)
-        leave(0)
-    end = time.monotonic() + 40
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    return "hung"
 """
+)
 
 
 def run(code: str) -> str:
